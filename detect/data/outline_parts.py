@@ -26,6 +26,13 @@ def picked(parts: list[Outlines], rows: np.ndarray) -> Outlines:
     holes = np.concatenate([np.zeros(0, bool), *(part.holes for part in parts)])
     codes = np.concatenate([np.zeros(0, np.uint8), *(part.codes for part in parts)])
     rle_sizes = np.concatenate([np.zeros((0, 2), np.int32), *(part.rle_sizes for part in parts)])
+    if np.array_equal(rows, np.arange(len(rle_sizes))):  # whole, in the order of the file
+        points, first = np.empty((ring_starts[-1], 2)), 0
+        while parts:
+            some = parts.pop(0).points
+            points[first : first + len(some)] = some
+            first += len(some)
+        return Outlines(points, ring_starts, holes, object_starts, codes, code_starts, rle_sizes)
     rings, picked_objects = gather(object_starts, rows)
     letters, picked_codes = gather(code_starts, rows)
     picked_rings = starts_of(np.diff(ring_starts)[rings])

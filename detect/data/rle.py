@@ -19,10 +19,11 @@ def encode(runs: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray
     place = np.arange(len(values)) - np.repeat(starts[:-1], np.diff(starts))
     later = np.flatnonzero(place > 2)
     values[later] -= runs.astype(np.int64)[later - 2]
-    groups = values[:, None] >> (5 * np.arange(LONGEST + 1))  # arithmetic shifts: what is left, with its sign
+    longest = int(max(values.max(initial=0), -values.min(initial=0))).bit_length() // 5 + 1  # of these; a bit for signs
+    groups = values[:, None] >> (5 * np.arange(longest + 1))  # arithmetic shifts: what is left, with its sign
     bits = groups & 0x1F
     over = np.where(bits[:, :-1] & 0x10, groups[:, 1:] != -1, groups[:, 1:] != 0)  # more has to follow
-    used = np.ones((len(values), LONGEST), bool)
+    used = np.ones((len(values), longest), bool)
     np.logical_and.accumulate(over[:, :-1], axis=1, out=used[:, 1:])
     codes = (bits[:, :-1] | np.where(over, 0x20, 0)) + 48
     ends = np.concatenate([[0], np.cumsum(used.sum(1))])

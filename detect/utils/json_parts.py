@@ -7,39 +7,61 @@ parser finds, such as a key that comes twice, is left to `detect.utils.json_file
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import re
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from io import BufferedReader
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from detect.utils.atomic_io import open_file
+from detect.utils.interrupt import follow_parent
 from detect.utils.json_files import unique_keys
 
 SIZE = 1 << 18  # bytes of a part: what is parsed stays in the processor's cache
 SHORT = 1 << 10  # bytes in which a value is looked for first
 LONGEST = 1 << 28  # bytes of one record
+HALVED = 1 << 26  # bytes; of a longer list two processes read a half each
+_SENT = 256  # parts that are sent as one: see `TableBuilder`; each sending waits until the other process reads
 _TRIES = 64  # ends of a list that are tried in one part
 _SPACE = re.compile(rb"[ \t\n\r]*")
 _NEXT = re.compile(rb"\}([ \t\n\r]*,[ \t\n\r]*)(?=\{)")
 _END = re.compile(rb"\}[ \t\n\r]*\]")
 _KEY = re.compile(rb'"[^"\\]*"')
 _COLONS = (b'":', b" :", b"\n:", b"\r:", b"\t:")  # every one between a key and its value is among them
-Take = Callable[[list[dict[str, Any]]], object]
+Take = Callable[[Any], object]
+
+
+class Quick(NamedTuple):
+    """A reader of a list of objects: from the text of some of them to anything but None, which leaves them to others.
+
+    `join` makes one of several such results.
+    """
+
+    read: Callable[[bytes], Any]
+    join: Callable[[list[Any]], Any]
 
 
 class _UnusualError(ValueError):
     """This file is for another reader."""
 
 
-def read_in_parts(path: Path, lists: Mapping[str, Take]) -> dict[str, Any] | None:
+def read_in_parts(
+    path: Path, lists: Mapping[str, Take], quick: Mapping[str, Quick] | None = None
+) -> dict[str, Any] | None:
     """Read an object from a json file.
 
     Args:
         path: the file.
         lists: the keys of lists of objects; their functions are given some objects at a time, all in the end.
+        quick: for some of these keys a reader of its own, whose results the key's function is given in place of
+            objects, until it has left some to the general reader.
 
     Returns:
         The object, with None under those of the keys that it has; or None where the file is broken, is not such an
@@ -50,7 +72,7 @@ def read_in_parts(path: Path, lists: Mapping[str, Take]) -> dict[str, Any] | Non
     """
     with open_file(path) as file:
         try:
-            return _Reader(file, lists).read()
+            return _Reader(file, lists, dict(quick or {}), path).read()
         except (_UnusualError, ValueError, RecursionError, msgspec.MsgspecError):
             return None
 
@@ -58,11 +80,23 @@ def read_in_parts(path: Path, lists: Mapping[str, Take]) -> dict[str, Any] | Non
 class _Reader:
     """The bytes of a file from `place` on, of which `data` holds the next."""
 
-    def __init__(self, file: BufferedReader, lists: Mapping[str, Take]) -> None:
-        self.file, self.lists = file, lists
-        self.data, self.place, self.ended = b"", 0, False
+    def __init__(
+        self, file: BufferedReader, lists: Mapping[str, Take], quick: dict[str, Quick], path: Path | None = None
+    ) -> None:
+        self.file, self.lists, self.quick, self.path = file, lists, quick, path
+        self.go_to(file.tell())
         self.decode = msgspec.json.Decoder().decode
         self.strict = json.JSONDecoder(object_pairs_hook=unique_keys)
+
+    def go_to(self, offset: int) -> None:
+        """Go on at this byte of the file."""
+        self.file.seek(offset)
+        self.data, self.place, self.ended, self.base = b"", 0, False, offset
+
+    @property
+    def offset(self) -> int:
+        """The byte of the file that is read next."""
+        return self.base + self.place
 
     def read(self) -> dict[str, Any]:
         """Read the object."""
@@ -85,7 +119,7 @@ class _Reader:
             raise _UnusualError("no end of a value")
         added = self.file.read(max(SIZE, len(self.data) - self.place))
         self.ended = not added
-        self.data, self.place = self.data[self.place :] + added, 0
+        self.data, self.base, self.place = self.data[self.place :] + added, self.offset, 0
 
     def _next(self) -> bytes:
         """The next byte that is no space; b"" at the end of the file."""
@@ -132,29 +166,54 @@ class _Reader:
     def _list(self, key: str) -> None:
         """Give the function of a key its list."""
         self._skip(b"[")
-        last = self._next() == b"]"
-        while not last:
-            records, last = self._part()
-            self.lists[key](records)
+        last, half = self._next() == b"]", self._second_half(key)
+        try:
+            while not last:
+                if half and self.offset == half.cut:
+                    self.go_to(half.begin)
+                    if (end := half.give(self.lists[key])) is not None:
+                        self.go_to(end)
+                        break
+                records, last = self.part(key, half.cut if half else 0)
+                self.lists[key](records)
+                if half:
+                    half.receive()
+        finally:
+            if half:
+                half.close()
         self._skip(b"]")
 
-    def _part(self) -> tuple[list[dict[str, Any]], bool]:
-        """The next objects of a list, and whether they are its last.
+    def _second_half(self, key: str) -> _SecondHalf | None:
+        """Another process that reads the second half of the list that begins here; None for a short one."""
+        length = os.fstat(self.file.fileno()).st_size - self.offset
+        if key not in self.quick or self.path is None or length < HALVED or not _may_fork():
+            return None
+        with open_file(self.path) as file:
+            file.seek(middle := self.offset + length // 2)
+            cut = _NEXT.search(file.read(2 * SIZE))
+        return _SecondHalf(self.path, key, self.quick[key], middle, cut) if cut else None
 
-        Where a part ends is guessed; the guess is right if what lies before it is a list of whole objects.
+    def part(self, key: str, limit: int = 0) -> tuple[Any, bool]:
+        """The next objects of a key's list, and whether they are its last.
+
+        Where a part ends is guessed; the guess is right if what lies before it is a list of whole objects. `limit` is
+        the offset of an end that is tried when it comes near.
         """
         self._next()
-        length = SIZE
+        length, left = SIZE, limit - self.offset
         while True:
             while len(self.data) - self.place < 2 * length and not self.ended:
                 self._more_or_end()
+            if 0 < left <= 2 * length and (records := self._parsed(key, self.place + left)) is not None:
+                self.place += left
+                return records, False
             cut = _NEXT.search(self.data, self.place + length)
-            if cut and (records := self._parsed(cut.start() + 1)) is not None:
+            if cut and (records := self._parsed(key, cut.start() + 1)) is not None:
                 self.place = cut.end()
                 return records, False
             ends = _END.finditer(self.data, self.place, cut.start() if cut else len(self.data))
             for _, end in zip(range(_TRIES), ends, strict=False):
-                if (records := self._parsed(end.start() + 1)) is not None:
+                if (records := self._parsed(key, end.start() + 1)) is not None:
                     self.place = end.start() + 1
                     return records, True
             if self.ended or length > LONGEST:
@@ -168,9 +227,11 @@ class _Reader:
             if not self.ended:
                 raise
 
-    def _parsed(self, end: int) -> list[dict[str, Any]] | None:
+    def _parsed(self, key: str, end: int) -> Any:
         """The objects that lie before `end`; None where it does not end one of the list."""
         text = b"[" + self.data[self.place : end] + b"]"
+        if key in self.quick and (made := self.quick[key].read(text)) is not None:
+            return made
         try:
             records = self.decode(text)
         except msgspec.MsgspecError:
@@ -180,7 +241,75 @@ class _Reader:
         keys = _count_keys(records, text.count(b"{"))
         if keys != text.count(b":") and keys != sum(map(text.count, _COLONS)):  # perhaps one comes twice
             records = json.loads(text, object_pairs_hook=unique_keys)
+        self.quick.pop(key, None)
         return records
+
+
+class _SecondHalf:
+    """The second half of a list, which a forked process reads.
+
+    Attributes:
+        cut: the offset behind the last object of the first half, if it is one: whoever reads that half finds out.
+        begin: the offset of the first object.
+    """
+
+    def __init__(self, path: Path, key: str, quick: Quick, middle: int, cut: re.Match[bytes]) -> None:
+        self.cut, self.begin = middle + cut.start() + 1, middle + cut.end()
+        self.parts, self.end, self.open = list[Any](), 0, True
+        context = multiprocessing.get_context("fork")
+        self.receiver, sender = context.Pipe(duplex=False)
+        self.process = context.Process(target=_read_half, args=(path, key, quick, self.begin, sender), daemon=True)
+        self.process.start()
+        sender.close()
+
+    def receive(self, wait: bool = False) -> None:
+        """Take the parts that are there; with `wait` all of them."""
+        while self.open and (wait or self.receiver.poll()):
+            try:
+                part, self.end = self.receiver.recv()
+                self.parts.append(part)
+            except EOFError:
+                self.open = False
+
+    def give(self, take: Take) -> int | None:
+        """Give a function all parts; return the offset of the end of the list, None where it could not be read so."""
+        self.receive(wait=True)
+        if not self.end:
+            return None
+        self.parts.reverse()
+        while self.parts:
+            take(self.parts.pop())
+        return self.end
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.join()
+        self.receiver.close()
+
+
+def _may_fork() -> bool:
+    """Whether another process can help: not where forking is unsafe or not allowed, or there is one core."""
+    forks = sys.platform == "linux" and not multiprocessing.current_process().daemon
+    return forks and len(os.sched_getaffinity(0)) > 1
+
+
+def _read_half(path: Path, key: str, quick: Quick, begin: int, sender: Connection) -> None:
+    """Read a list from this offset on, in a process of its own, and send its parts; at the end the offset there."""
+    follow_parent()
+    parts, last = list[Any](), False
+    with suppress(OSError, ValueError, RecursionError, msgspec.MsgspecError), open_file(path) as file:
+        file.seek(begin)
+        reader = _Reader(file, {}, {key: quick})
+        while not last:
+            records, last = reader.part(key)
+            if not reader.quick:
+                return
+            parts.append(records)
+            if len(parts) == _SENT and not last:
+                sender.send((quick.join(parts), 0))
+                parts = []
+        sender.send((quick.join(parts), reader.offset))
 
 
 def _count_keys(records: list[dict[str, Any]], braces: int) -> int:

@@ -14,8 +14,10 @@ from detect.errors import UserError
 from detect.training import image_check
 from detect.training.dist import Ranks
 from detect.training.image_check import ImageCheck, is_beside, start_check
+from detect.training.loop import Trainer
 from detect.training.setup import train
-from tests.reference.runs import remains, settings
+from tests.reference.doom import die, doomed
+from tests.reference.runs import remains, settings, status
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -30,6 +32,15 @@ def slowly(path, *rest, examine=validate.examine):
     """`examine`, later than it would be."""
     time.sleep(0.05)
     return examine(path, *rest)
+
+
+def killed(config, *fate):
+    """Train, and be killed while images are still being checked: at a step, or where the epoch waits for the check."""
+    image_check.LEAST, validate.examine = 1, slowly
+    if not fate:
+        Trainer._await_check = lambda trainer: die() if trainer.check.pending() else None
+        fate = ("after", 0)
+    doomed(config, *fate)
 
 
 def ended(check):
@@ -49,6 +60,53 @@ def test_a_run_is_the_same_whenever_the_check_ends(digits, tmp_path, large, monk
     assert "24 images are decoded beside the first epoch" in said
     assert "the epoch waits for the check of images" in said
     assert remains(tmp_path / "first") == remains(tmp_path / "beside")
+
+
+@pytest.mark.parametrize("fate", [("at_step", 3, "die"), ()])
+def test_a_run_that_is_killed_during_the_check_goes_on_as_if_it_had_not_been(digits, tmp_path, large, fate):
+    config = settings(digits, tmp_path / "whole", epochs=1, save_steps=2)
+    train(dataclasses.replace(config, check_first=True))
+    config = dataclasses.replace(config, out=str(tmp_path / "killed"))
+    assert status(killed, config, *fate) == -signal.SIGKILL
+    assert (tmp_path / "killed" / "last.ckpt").exists()
+    train(dataclasses.replace(config, resume=True))
+    assert remains(tmp_path / "whole") == remains(tmp_path / "killed")
+
+
+def test_a_resumed_run_checks_the_rest_of_the_images(digits, tmp_path, large, capsys):
+    config = settings(digits, tmp_path / "run", epochs=1, save_steps=2)
+    assert status(killed, config, "at_step", 3, "die") == -signal.SIGKILL
+    train(dataclasses.replace(config, resume=True))
+    assert "24 images are decoded beside the first epoch" in capsys.readouterr().err
+
+
+def test_a_run_that_a_bad_image_has_ended_goes_on_when_it_is_mended(digits, tmp_path, large, monkeypatch):
+    config = settings(digits, tmp_path / "whole", epochs=1, save_steps=1)
+    train(dataclasses.replace(config, check_first=True))
+    config = dataclasses.replace(config, out=str(tmp_path / "ended"))
+    pause = Trainer._between_steps
+
+    def found_at_step_2(trainer):
+        while trainer.run.step == 2:
+            trainer.check.pending()
+            time.sleep(0.01)
+        pause(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_between_steps", found_at_step_2)
+        bad = validate.Examined(None, "7.png: the image is damaged")
+        patch.setattr(
+            validate,
+            "examine",
+            lambda path, size, decode=True, examine=validate.examine: (
+                (time.sleep(0.2), bad)[1] if decode else examine(path, size, decode)
+            ),
+        )
+        with pytest.raises(UserError, match=r"7\.png: the image is damaged; fix it and go on with --resume"):
+            train(config)
+    assert (tmp_path / "ended" / "last.ckpt").exists()  # of step 1
+    train(dataclasses.replace(config, resume=True))
+    assert remains(tmp_path / "whole") == remains(tmp_path / "ended")
 
 
 @pytest.fixture
@@ -71,6 +129,17 @@ def test_a_bad_image_ends_the_run_with_one_line(damaged, tmp_path, large):
     with pytest.raises(UserError, match=rf"{name}.*fix it and go on with --resume, or start again.*--skip-bad"):
         ended(check)
     assert not check.pending()
+
+
+def test_with_skip_bad_it_is_left_out_before_the_first_step(damaged, tmp_path, large):
+    data, name = damaged
+    config = settings(data, tmp_path / "whole", epochs=1, skip_bad=True, save_steps=2)
+    train(config)
+    assert name in (tmp_path / "whole" / "left_out.txt").read_text()
+    config = dataclasses.replace(config, out=str(tmp_path / "killed"))
+    assert status(killed, config, "at_step", 3, "die") == -signal.SIGKILL
+    train(dataclasses.replace(config, resume=True))
+    assert remains(tmp_path / "whole") == remains(tmp_path / "killed")
 
 
 def test_a_killed_check_is_no_success(digits, monkeypatch):

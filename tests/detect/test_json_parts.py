@@ -1,6 +1,9 @@
 """Json read part by part: what it takes is what the strict reader makes of the file, whatever the file holds."""
 
 import json
+import os
+import signal
+import sys
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from detect.data.sources.coco_table import AnnotationTable, TableBuilder
 from detect.errors import UserError
 from detect.utils import json_parts
 from detect.utils.json_files import read_json
-from detect.utils.json_parts import read_in_parts
+from detect.utils.json_parts import Quick, read_in_parts
 
 WORDS = st.text(alphabet='ab"\\{}[]:, \n\té', max_size=4)
 NUMBERS = st.one_of(st.integers(-(10**20), 10**20), st.floats(allow_nan=True), st.sampled_from([0.0, -0.0, 1e308]))
@@ -104,6 +107,63 @@ def test_colons_and_objects_within_records_are_no_trouble(tmp_path, text):
     path = tmp_path / "file.json"
     path.write_text(text)
     assert in_parts(path) == json.loads(text)
+
+
+@pytest.fixture
+def halved(monkeypatch):
+    """Every list is read by two processes."""
+    monkeypatch.setattr(json_parts, "HALVED", 1)
+    monkeypatch.setattr(json_parts, "_may_fork", lambda: sys.platform == "linux")
+
+
+def quickly(text):
+    """The records of a text, each with the process that has read it; None where one of them is odd."""
+    try:
+        records = json.loads(text)
+    except ValueError:
+        return None
+    return None if any("odd" in record for record in records) else [(os.getpid(), record) for record in records]
+
+
+QUICK = {"a": Quick(quickly, lambda parts: [one for part in parts for one in part])}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+@pytest.mark.parametrize(("odd", "nested", "readers"), [(40, 9, 2), (3, 30, 2), (30, 3, 1), (39, 9, 1), (40, 20, 1)])
+@pytest.mark.parametrize("behind", ["", ', "b": [{"k": [{}, {}]}], "o": 1'])
+def test_two_processes_read_a_half_each(tmp_path, halved, odd, nested, readers, behind):
+    records = [{"k": i} | ({"odd": 1} if i == odd else {}) for i in range(40)]
+    records[nested]["inner"] = [{"x": "}"}, {"x": "{"}, {}]  # in the middle it hides where records end
+    (tmp_path / "file.json").write_text(f'{{"a": {json.dumps(records)}{behind}}}')
+    found = []
+    assert read_in_parts(tmp_path / "file.json", {"a": found.extend}, QUICK) is not None
+    assert [one[1] if isinstance(one, tuple) else one for one in found] == records
+    assert len({one[0] for one in found if isinstance(one, tuple)}) == readers
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+def test_a_killed_process_leaves_its_half_to_the_other(tmp_path, halved, monkeypatch):
+    records = [{"k": i} for i in range(40)]
+    (tmp_path / "file.json").write_text(json.dumps({"a": records}))
+    monkeypatch.setattr(json_parts, "_read_half", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    found = []
+    assert read_in_parts(tmp_path / "file.json", {"a": found.extend}, QUICK) is not None
+    assert [one for _, one in found] == records
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+def test_what_is_broken_in_the_second_half_is_broken(tmp_path, halved):
+    text = json.dumps({"a": [{"k": i} for i in range(40)]})
+    (tmp_path / "file.json").write_text(text.replace('"k": 37', '"k": 37, "k": 3').replace('"k": 33', '"k" 33'))
+    assert in_parts(tmp_path / "file.json") is None
+    assert (
+        read_in_parts(
+            tmp_path / "file.json",
+            {"a": list},
+            QUICK,
+        )
+        is None
+    )
 
 
 def test_outlines_of_parts_are_those_of_the_whole():

@@ -1,14 +1,16 @@
 """Large COCO files as they were read last time, in the user's cache folder: a second start reads no json.
 
 Kept is what the json alone says, in its final form, and only where all of it is in order. What depends on the disk,
-such as where images lie, is looked at every time. A file is used if it is whole, and if the json has the path, size,
-modification time and SHA-256 that it had.
+such as where images lie, is looked at every time. A file is used if it is whole, and if the json has the path and size
+that it had, and the same times of modification and change, or else the same SHA-256. No program can set the time of the
+last change of a file, so a json that has it is not read at all.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -24,13 +26,14 @@ from detect.data.federation import Federation
 from detect.data.outlines import Outlines
 from detect.errors import UserError
 from detect.utils.array_files import read_arrays, sha256, write_arrays
-from detect.utils.atomic_io import cache_folder
+from detect.utils.atomic_io import TREES, cache_folder
 from detect.utils.locks import locked_in_turn
 from detect.utils.names import warn_once
 
 LEAST = 1 << 24  # bytes; a smaller json is read in a fraction of a second
 MOST = 10 << 30  # bytes of all files; the ones that were used last stay
 _OF_DISK = ("path", "root", "name_bytes", "name_starts")  # of annotations: they are found anew
+_GRAIN = 2 * 10**9  # nanoseconds in which a file may change twice at one time
 _PARTS: dict[str, Any] = {"outlines": Outlines, "federation": Federation}
 _READERS = ("annotations", "categories", "federation", "outlines")  # files that decide what is kept, beside this folder
 Finish = Callable[[dict[str, Any], list[str]], Annotations | None]
@@ -51,6 +54,7 @@ class RecordCache:
     def __init__(self, path: Path, finish: Finish) -> None:
         self.found: Annotations | None = None
         self.path, self.finish, self.identity = path, finish, _identity(path)
+        self.settled = TREES not in str(path) and time.time_ns() - max(self.identity[1:3]) > _GRAIN
         name = hashlib.sha256(os.fsencode(os.path.abspath(path)) + _reader().encode()).hexdigest()[:32]
         self.file = cache_folder() / "annotations" / f"{name}.arrays"
         self._digest: Future[bytes] | None = None
@@ -60,13 +64,12 @@ class RecordCache:
         with suppress(OSError, ValueError, KeyError, TypeError):  # there is none, or it is damaged
             if not self.file.exists():
                 return
-            digest, kept = self.digest(), read_arrays(self.file)
-            if kept is None:
+            if (kept := read_arrays(self.file)) is None:
                 return
-            identity = kept[0].pop("identity")
-            made = self.finish(*_restored(*kept)) if identity[:-1] == self.identity else None
-            if identity[-1] == digest.result().hex():
-                self.found = made
+            identity, settled, digest = (kept[0].pop(key) for key in ("identity", "settled", "digest"))
+            same = settled and identity == self.identity
+            if same or (identity[0] == self.identity[0] and digest == self.digest().result().hex()):
+                self.found = self.finish(*_restored(*kept))
 
     def digest(self) -> Future[bytes]:
         """The SHA-256 of the json, for which another thread reads it."""
@@ -83,7 +86,8 @@ class RecordCache:
             return  # somebody has changed it meanwhile
         said, arrays = _split(made, _OF_DISK)
         arrays["names"], arrays["name_starts"] = encode_names(names)
-        write_arrays(self.file, {"identity": [*self.identity, digest], "linked": linked, **said}, arrays, MOST)
+        said |= {"identity": self.identity, "settled": self.settled, "digest": digest, "linked": linked}
+        write_arrays(self.file, said, arrays, MOST)
 
 
 @contextmanager
@@ -120,8 +124,9 @@ def keep(cache: RecordCache, made: Annotations, names: list[str], linked: bool) 
 
 
 def _identity(path: Path) -> list[int]:
+    """The size of a file, its times of modification and change, and its number."""
     status = os.stat(path)
-    return [status.st_size, status.st_mtime_ns]
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,26 @@ def read_outlines(values: list[Any]) -> tuple[Outlines | None, dict[int, str]]:
         return None, bad
     outlines = _polygons(np.frombuffer(flat), np.array(lengths, np.int64), np.array(counts, np.int64), bad)
     return _with_codes(outlines, encoded), bad
+
+
+def read_numbers(
+    polygons: list[list[list[float]]], rles: dict[int, dict[str, Any]]
+) -> tuple[Outlines | None, dict[int, str]]:
+    """`read_outlines` where all polygons are known to be lists of numbers.
+
+    Args:
+        polygons: those of each object.
+        rles: the RLEs of objects without polygons, by row.
+    """
+    encoded, bad = list[_Encoded](), dict[int, str]()
+    for row, value in rles.items():
+        _read_rle(row, value, encoded, bad)
+    rings = list(chain.from_iterable(polygons))
+    if not rings and not encoded:
+        return None, bad
+    lengths, counts = (np.fromiter(map(len, lists), np.int64, len(lists)) for lists in (rings, polygons))
+    values = np.fromiter(chain.from_iterable(rings), np.float64, int(lengths.sum()))
+    return _with_codes(_polygons(values, lengths, counts, bad), encoded), bad
 
 
 def with_frames(outlines: Outlines | None, values: list[Any], bad: dict[int, str]) -> Outlines | None:

@@ -17,6 +17,7 @@ from detect.data.outlines import Outlines
 from detect.data.sources.coco_outlines import read_outlines
 from detect.data.sources.values import numbers, whole
 
+KEYS = ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "keypoints", "difficult", "corners")
 _BLOCK = 40 << 20  # bytes; the C library maps what is larger than 32 MB by itself
 
 
@@ -55,34 +56,46 @@ class AnnotationTable:
     @classmethod
     def of(cls, records: Sequence[dict[str, Any]]) -> AnnotationTable:
         """Make a table of records."""
-        ids = [record.get("id") for record in records]
-        columns = {"id": whole([0 if value is None else value for value in ids])}
+        outlines = read_outlines([record.get("segmentation") for record in records])
+        table = cls.of_lists({key: [record.get(key) for record in records] for key in KEYS}, *outlines)
+        odd = np.any([*table.odd.values(), table.point_counts < 0], axis=0)
+        table.records.update((row, records[row]) for row in np.flatnonzero(odd).tolist())
+        return table
+
+    @classmethod
+    def of_lists(
+        cls, given: dict[str, list[Any]], outlines: Outlines | None, bad_outlines: dict[int, str]
+    ) -> AnnotationTable:
+        """Make a table of the values of each of the KEYS, None where a record has none, and of the outlines.
+
+        Its `records` stay empty.
+        """
+        columns = {"id": whole(_filled(given["id"], 0))}
         for key in ("image_id", "category_id"):
-            columns[key] = whole([record.get(key) for record in records])
-        columns["bbox"] = numbers([record.get("bbox") for record in records], 4)
-        areas = [record.get("area") for record in records]
-        columns["area"] = numbers([-1 if area is None else area for area in areas], 1)
-        columns["iscrowd"] = numbers([record.get("iscrowd") or 0 for record in records], 1)
-        points, counts = _points(records)
-        odd = np.any([odd for _, odd in columns.values()], axis=0) | (counts < 0)
-        outlines, bad = read_outlines([record.get("segmentation") for record in records])
+            columns[key] = whole(given[key])
+        columns["bbox"] = numbers(given["bbox"], 4)
+        columns["area"] = numbers(_filled(given["area"], -1), 1)
+        columns["iscrowd"] = numbers([value or 0 for value in given["iscrowd"]], 1)
+        points, counts = _points(given["keypoints"])
         return cls(
             values={key: values for key, (values, _) in columns.items()},
             odd={key: odd for key, (_, odd) in columns.items()},
-            unnumbered=np.array([value is None for value in ids], bool),
+            unnumbered=np.array([value is None for value in given["id"]], bool),
             points=points,
             point_counts=counts,
-            difficult=np.array([bool(record.get("difficult")) for record in records], bool),
+            difficult=np.array(list(map(bool, given["difficult"])), bool),
             outlines=[] if outlines is None else [outlines],
-            bad_outlines=bad,
-            corners={row: one["corners"] for row, one in enumerate(records) if one.get("corners") is not None},
-            records={row: records[row] for row in np.flatnonzero(odd).tolist()},
+            bad_outlines=bad_outlines,
+            corners={row: value for row, value in enumerate(given["corners"]) if value is not None},
+            records={},
         )
 
     @classmethod
     def join(cls, tables: Sequence[AnnotationTable]) -> AnnotationTable:
         """Return the records of several tables in one, whose outlines stay in parts."""
         tables = list(tables) or [cls.of([])]
+        if len(tables) == 1:
+            return tables[0]
         starts = starts_of([len(table) for table in tables]).tolist()
 
         def rows(name: str) -> dict[int, Any]:
@@ -109,6 +122,12 @@ class AnnotationTable:
             records=rows("records"),
         )
 
+    def in_one(self) -> AnnotationTable:
+        """Return this table with its outlines in one part."""
+        if self.outlines:
+            self.outlines[:] = [Outlines.join(self.outlines)]
+        return self
+
     @property
     def clean(self) -> bool:
         """Whether columns, and outlines, say all that the records do."""
@@ -132,19 +151,16 @@ class TableBuilder:
         self.pending: list[AnnotationTable] = []
         self.size = 0
 
-    def add(self, records: list[dict[str, Any]]) -> None:
+    def add(self, records: list[dict[str, Any]] | AnnotationTable) -> None:
         """Add some records."""
-        table = AnnotationTable.of(records)
+        table = records if isinstance(records, AnnotationTable) else AnnotationTable.of(records)
         self.pending.append(table)
         self.size += sum(one.points.nbytes for one in table.outlines)
         if self.size >= _BLOCK:
             self._close_block()
 
     def _close_block(self) -> None:
-        block = AnnotationTable.join(self.pending)
-        if block.outlines:
-            block.outlines[:] = [Outlines.join(block.outlines)]
-        self.blocks.append(block)
+        self.blocks.append(AnnotationTable.join(self.pending).in_one())
         self.pending, self.size = [], 0
 
     def table(self) -> AnnotationTable:
@@ -153,15 +169,20 @@ class TableBuilder:
         return AnnotationTable.join(self.blocks)
 
 
-def _points(records: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+def _filled(values: list[Any], missing: int) -> list[Any]:
+    """Values with a number where there is none."""
+    return [missing if value is None else value for value in values] if None in values else values
+
+
+def _points(given: list[Any]) -> tuple[np.ndarray, np.ndarray]:
     """The keypoints of records, end to end, and how many numbers each has; -1 where they are no list of numbers."""
-    given = [record.get("keypoints") or () for record in records]
+    counts = np.zeros(len(given), np.int64)
     if not any(given):
-        return np.zeros(0), np.zeros(len(records), np.int64)
-    parts, counts = [np.zeros(0)], np.zeros(len(records), np.int64)
+        return np.zeros(0), counts
+    parts = [np.zeros(0)]
     for row, value in enumerate(given):
         try:
-            part = np.array(value, np.float64).reshape(-1)
+            part = np.array(value or (), np.float64).reshape(-1)
             parts.append(part)
             counts[row] = len(part)
         except (TypeError, ValueError, OverflowError):
