@@ -17,7 +17,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from itertools import cycle
 from pathlib import Path
 from typing import IO, Any
 
@@ -69,7 +68,8 @@ def _copied(pictures: Path, folder: Path) -> list[tuple[Path, tuple[int, int]]]:
 
 
 def _images(folder: Path, split: str, count: int, originals: list[tuple[Path, tuple[int, int]]]) -> Iterator[dict]:
-    for number, (original, (height, width)) in zip(range(1, count + 1), cycle(originals), strict=False):
+    for number in range(1, count + 1):
+        original, (height, width) = originals[(number - 1) % SPLITS["train"] % len(originals)]
         name = f"{number:012}.jpg"
         os.link(original, folder / f"{split}2017" / name)
         url = f"http://images.cocodataset.org/{split}2017/{name}"
@@ -86,21 +86,26 @@ def _images(folder: Path, split: str, count: int, originals: list[tuple[Path, tu
 
 
 def _write(file: IO[str], images: list[dict], names: list[str], rng: np.random.Generator) -> None:
-    """Write a COCO file; the objects, of which a large set has gigabytes, as they are drawn."""
+    """Write a COCO file. What lies beyond COCO's number of images repeats the objects of those before."""
     file.write('{"info": {"description": "random polygons"}, "licenses": [], "images": ')
     file.write(json.dumps(images))
     file.write(', "annotations": [')
-    written = 0
-    for start in range(0, len(images), BLOCK):
-        for record in _objects(images[start : start + BLOCK], len(names), rng):
-            written += 1
-            file.write((", " if written > 1 else "") + json.dumps({**record, "id": written}))
+    drawn, written = list[tuple[int, str]](), 0
+    for start in range(0, min(len(images), SPLITS["train"]), BLOCK):
+        block = images[start : min(start + BLOCK, SPLITS["train"])]
+        drawn += [(start + i, json.dumps(record)[:-1]) for i, record in _objects(block, len(names), rng)]
+    for start in range(0, len(images), SPLITS["train"]):
+        for i, text in drawn:
+            if start + i < len(images):
+                written += 1
+                comma = ", " if written > 1 else ""
+                file.write(f'{comma}{text}, "image_id": {images[start + i]["id"]}, "id": {written}}}')
     categories = [{"supercategory": "thing", "id": i, "name": name} for i, name in enumerate(names, 1)]
     file.write('], "categories": ' + json.dumps(categories) + "}")
 
 
-def _objects(images: list[dict], classes: int, rng: np.random.Generator) -> Iterator[dict]:
-    """The objects of some images: star-shaped polygons in random places, classes by Zipf's law."""
+def _objects(images: list[dict], classes: int, rng: np.random.Generator) -> Iterator[tuple[int, dict]]:
+    """The objects of some images, each with its image's place: random star-shaped polygons, classes by Zipf's law."""
     counts = np.where(rng.random(len(images)) < 0.01, 0, 1 + rng.geometric(1 / (PER_IMAGE / 0.99), len(images)) - 1)
     owner = np.repeat(np.arange(len(images)), counts)
     sizes = np.array([[one["width"], one["height"]] for one in images], float)[owner]
@@ -122,14 +127,14 @@ def _objects(images: list[dict], classes: int, rng: np.random.Generator) -> Iter
         if crowd:
             segmentation = {"counts": _counts(low, high, image), "size": [image["height"], image["width"]]}
         next_x, next_y = np.roll(ring, -1, 0).T
-        yield {
+        record = {
             "segmentation": segmentation,
             "area": round(abs(float((ring[:, 0] * next_y - next_x * ring[:, 1]).sum())) / 2, 4),
             "iscrowd": crowd,
-            "image_id": image["id"],
             "bbox": [*low.tolist(), *(high - low).round(2).tolist()],
             "category_id": int(label[i]),
         }
+        yield int(owner[i]), record
 
 
 def _counts(low: np.ndarray, high: np.ndarray, image: dict) -> list[int]:

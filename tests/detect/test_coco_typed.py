@@ -49,7 +49,7 @@ def same(one, other):
 
 
 @given(records=st.lists(RECORD, min_size=1, max_size=4), odd=st.none() | st.tuples(st.sampled_from([*KEYS]), ODD))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_what_the_typed_parser_takes_is_what_dictionaries_say(records, odd):
     if odd:
         records[-1][odd[0]] = odd[1]
