@@ -3,7 +3,7 @@
     python -m tools.measure_set FOLDER [--rows labels check train evaluate] [--seconds 300] [--json FILE]
 
 labels: the training labels from the json, then again from the cache.
-check: the check of all training images, then again, when they are remembered.
+check: the check of all images, then again, when they are remembered.
 train: a start of `detect train` with labels and images that are remembered: seconds to the first step, and the memory
     of the process and its workers (PSS: pages that they share count once) over `--seconds` of training.
 evaluate: `detect evaluate --results` with its page: 5,000 images of 100 random detections.
@@ -60,7 +60,7 @@ def labels(folder: Path, _: float) -> Iterator[dict[str, Any]]:
 
 
 def check(folder: Path, _: float) -> Iterator[dict[str, Any]]:
-    """Check the training images twice."""
+    """Check the images twice."""
     shutil.rmtree(_cache(folder) / "gridhead" / "images", ignore_errors=True)
     for start in ("first", "second"):
         yield {"what": f"check of images, {start} start", **_child(folder, "check_images", str(folder))}
@@ -112,13 +112,14 @@ def read_labels(folder: str) -> None:
 
 
 def check_images(folder: str) -> None:
-    """Check the training images."""
+    """Check the images of both splits."""
     from detect.data.sources.formats import load_data
     from detect.data.validate import verify
 
-    annotations = load_data(folder, "train")
+    sets = [load_data(folder, split) for split in ("train", "val")]
     _begin()
-    verify(annotations)
+    for one in sets:
+        verify(one)
 
 
 def evaluate_random(folder: str) -> None:

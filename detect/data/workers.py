@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import gc
 import os
 import re
 import signal
@@ -182,16 +183,21 @@ def _killed(handler: Any, number: int, frame: Any) -> None:
 
 
 @contextmanager
-def without_opencv_threads() -> Iterator[None]:
-    """End the threads of OpenCV's pool for the block, in which processes are forked.
+def ready_to_fork() -> Iterator[None]:
+    """Make forking processes safe and their memory shared for the block.
 
-    A forked process has none of these threads, but all of their locks: it would wait for ever for one that was held.
+    A forked process has none of the threads of OpenCV's pool, but all of their locks: it would wait for ever for one
+    that was held. So the threads end. And its garbage collector would write into every object that it has inherited,
+    which copies their pages one after the other for as long as it runs: frozen, they are left alone.
     """
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
+    gc.collect()
+    gc.freeze()
     try:
         yield
     finally:
+        gc.unfreeze()
         cv2.setNumThreads(threads)
 
 
@@ -200,7 +206,7 @@ def _started(loader: DataLoader) -> Iterator[Any]:
     if sys.platform == "win32":  # which sends no SIGCHLD: torch itself looks after its workers
         return iter(loader)
     before = signal.getsignal(signal.SIGCHLD)
-    with without_opencv_threads():
+    with ready_to_fork():
         items = iter(loader)
     handler = signal.getsignal(signal.SIGCHLD)
     if handler is not before:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 
 from detect.data.validate import check_images, tell_notes
-from detect.data.workers import without_opencv_threads
+from detect.data.workers import ready_to_fork
 from detect.errors import UserError
 from detect.utils.interrupt import follow_parent
 from detect.utils.names import say
@@ -61,7 +61,7 @@ class ImageCheck:
             context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
             self.receiver, sender = context.Pipe(duplex=False)
             self.process = context.Process(target=_check, args=(self.sets, sender), daemon=True)
-            with without_opencv_threads():
+            with ready_to_fork():
                 self.process.start()
             sender.close()
 

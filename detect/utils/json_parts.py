@@ -256,7 +256,7 @@ class _SecondHalf:
     def __init__(self, path: Path, key: str, quick: Quick, middle: int, cut: re.Match[bytes]) -> None:
         self.cut, self.begin = middle + cut.start() + 1, middle + cut.end()
         self.parts, self.end, self.open = list[Any](), 0, True
-        context = multiprocessing.get_context("fork")
+        context: Any = multiprocessing.get_context("fork")
         self.receiver, sender = context.Pipe(duplex=False)
         self.process = context.Process(target=_read_half, args=(path, key, quick, self.begin, sender), daemon=True)
         self.process.start()
@@ -290,8 +290,9 @@ class _SecondHalf:
 
 def _may_fork() -> bool:
     """Whether another process can help: not where forking is unsafe or not allowed, or there is one core."""
-    forks = sys.platform == "linux" and not multiprocessing.current_process().daemon
-    return forks and len(os.sched_getaffinity(0)) > 1
+    if sys.platform != "linux":
+        return False
+    return not multiprocessing.current_process().daemon and len(os.sched_getaffinity(0)) > 1
 
 
 def _read_half(path: Path, key: str, quick: Quick, begin: int, sender: Connection) -> None:

@@ -1,11 +1,15 @@
 import errno
+import gc
 import hashlib
 import itertools
+import multiprocessing
 import os
+import re
 import sys
 import tempfile
 from dataclasses import replace
 from multiprocessing import current_process
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -19,7 +23,7 @@ from detect.config.augment import AugmentConfig
 from detect.data.datasets.detection import CocoDataset
 from detect.data.loader import EvalLoader, TrainLoader
 from detect.data.rng import batches
-from detect.data.workers import _has_sockets, _tell_small, through_workers
+from detect.data.workers import _has_sockets, _tell_small, ready_to_fork, through_workers
 from detect.data.workers import stream as stream_of
 from detect.errors import UserError
 from detect.types import Target
@@ -318,3 +322,26 @@ def test_workers_are_forked_while_opencv_has_no_threads(monkeypatch):
         assert len(counts) == 2 and max(counts) <= alone and cv2.getNumThreads() == 3
     finally:
         cv2.setNumThreads(before)
+
+
+def copied_by_a_collection(sender):
+    """Send how many kB of memory garbage collection copies in this process."""
+
+    def own():
+        return int(re.search(r"Private_Dirty: +(\d+)", Path("/proc/self/smaps_rollup").read_text())[1])
+
+    before = own()
+    gc.collect()
+    sender.send(own() - before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there are workers forked")
+def test_garbage_collection_in_a_worker_copies_nothing_of_the_main_process():
+    held = [[] for _ in range(300_000)]  # some 20 MB of objects that a collector writes into
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    with ready_to_fork():
+        process = multiprocessing.get_context("fork").Process(target=copied_by_a_collection, args=(sender,))
+        process.start()
+    assert receiver.recv() < 4_000
+    process.join()
+    assert len(held) == 300_000 and gc.get_freeze_count() == 0
