@@ -221,9 +221,7 @@ def test_what_moved_and_what_was_rounded():
     triangle = {"bbox": [0, 2, 10, 8], "segmentation": [[-4.2, 2, 10, 2, 10, 10]], "keypoints": [1, 2, 2, 0, 0, 0]}
     uncut = triangle | {"bbox": [-4, 2, 14, 8], "segmentation": [[-4, 2, 10, 2, 10, 10]]}
     square = {"bbox": [0, 0, 4, 4], "segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}
-    turned = triangle | {
-        "segmentation": [np.roll(np.reshape(triangle["segmentation"][0], (-1, 2)), 1, 0).ravel().tolist()]
-    }
+    turned = triangle | {"segmentation": [[10, 10, -4.2, 2, 10, 2]]}  # the same, begun elsewhere
     assert not has_moved(turned, uncut, (20, 20)) and not has_moved(uncut, turned, (20, 20))
     assert not has_moved(triangle, uncut, (20, 20)) and not has_moved(square, {"bbox": [0, 0, 4.4, 4]}, (20, 20))
     assert has_moved(triangle, uncut | {"segmentation": [[-4, 2, 10, 2, 10, 14]]}, (20, 20))
