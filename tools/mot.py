@@ -87,24 +87,27 @@ def tracked(rows: np.ndarray, frames: range, conf: float, kind: str = "bytetrack
     return np.array(tracks).reshape(-1, 7)
 
 
-def detected(path: Path) -> np.ndarray:
-    """Read detections, in the form of `read`, with scores from 0 to 1."""
+def detected(path: Path, category: str = "") -> np.ndarray:
+    """Read detections, in the form of `read`, with scores from 0 to 1; of a json those of one category, "": all."""
     if path.suffix == ".json":
-        return predicted(path, tracks=False)
+        return predicted(path, category, tracks=False)
     rows = read(path)
     rows[:, 6] /= max(rows[:, 6].max(initial=0), 1e-9)
     return rows
 
 
-def predicted(path: Path, tracks: bool = True) -> np.ndarray:
+def predicted(path: Path, category: str = "", tracks: bool = True) -> np.ndarray:
     """Read detections.json of `detect predict`; an image's frame is the last number in its name.
 
     Args:
         path: the file.
+        category: the class to read; "": all.
         tracks: whether it must have tracks. Without, they are not read.
     """
     rows = []
     for record in json.loads(path.read_text(encoding="utf-8")):
+        if category and record["category"] != category:
+            continue
         if tracks and "track_id" not in record:
             raise UserError(f"{path} has no tracks: it must come from detect predict --track")
         frame = record["frame"] + 1 if "frame" in record else int(re.findall(r"\d+", record["image"])[-1])
@@ -148,6 +151,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--tracker", nargs="+", choices=list(REGISTRIES["tracker"]), default=["bytetrack"], help="default: bytetrack"
     )
     parser.add_argument("--images", default="", metavar="FOLDER", help="the frames, for a tracker that follows them")
+    parser.add_argument(
+        "--category", default="", help="class of a detections.json to read, such as person; default: all"
+    )
     parser.add_argument("--conf", type=float, default=0.25, help="confidence that starts a track; default: 0.25")
     parser.add_argument("--trackeval", required=True, metavar="PYTHON", help="interpreter with the package trackeval")
     options = parser.parse_args(arguments)
@@ -156,9 +162,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kinds = options.tracker if options.detections else ["-"]
     for kind in kinds:
         rows = (
-            tracked(detected(options.detections), frames, options.conf, kind, options.images)
+            tracked(detected(options.detections, options.category), frames, options.conf, kind, options.images)
             if options.detections
-            else predicted(options.tracks)
+            else predicted(options.tracks, options.category)
         )
         metrics = evaluate(ground_truth, rows, frames, options.trackeval)
         print(json.dumps({"tracker": kind, "tracks": len(set(rows[:, 1].tolist())), **metrics}))

@@ -4,6 +4,8 @@ import itertools
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from fractions import Fraction
@@ -229,6 +231,55 @@ def test_a_server_that_stalls_is_asked_again_while_others_go_on(films, tmp_path,
     indices = [index for part, index in came if part == 0]
     breaks = [b - a for a, b in itertools.pairwise(indices) if b > a + 1]
     assert indices == sorted(set(indices)) and len(indices) > 20 and len(breaks) == 2
+
+
+PRODUCER = """
+import socket, sys, time
+with open(sys.argv[2], "rb") as file:
+    data = file.read()
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print(server.getsockname()[1], flush=True)
+while True:
+    peer, _ = server.accept()
+    peer.sendall(b"HTTP/1.0 200 OK\\r\\nContent-Type: video/mp2t\\r\\n\\r\\n")
+    for i in range(0, len(data), 1880):
+        peer.sendall(data[i : i + 1880])
+        time.sleep(0.02)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_a_producer_that_is_killed_holds_up_no_other_and_comes_back(films, tmp_path):
+    """It is killed while it sends, and runs again once the other stream is at its end."""
+    film(tmp_path / "clip.ts", moving(40)[0], [Fraction(i, 10) for i in range(40)], Fraction(10))
+
+    def produce(port):
+        words = [sys.executable, "-c", PRODUCER, str(port), str(tmp_path / "clip.ts")]
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        return process, int(process.stdout.readline())
+
+    process, port = produce(0)
+    named = {
+        "cut": StreamConfig(f"http://127.0.0.1:{port}/live.ts", "every"),
+        "file": StreamConfig(str(films / "0.mkv")),
+    }
+    cut, file = readers = [reader_of(name, one) for name, one in named.items()]
+    came, killed = {0: [], 1: []}, False
+    with Streams(readers) as streams:
+        for frames in streams:
+            for frame in frames:
+                came[frame.part].append(frame.index)
+            if len(came[0]) > 5 and not killed:
+                process.kill()
+                process.wait()
+                killed = True
+            if killed and file.finished and process.returncode is not None:
+                process, _ = produce(port)
+            if cut.reconnects and len(came[0]) > 30:
+                break
+    process.kill()
+    assert came[1] == list(range(9)) and cut.reconnects == 1 and came[0] == sorted(set(came[0]))
 
 
 def test_streams_are_named_after_what_they_are():
