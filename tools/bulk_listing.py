@@ -101,7 +101,7 @@ def main() -> None:
     weights.write_bytes(b"not read")
     config = BulkConfig([str(weights)], str(source), out=str(options.out / "job"), recursive=True)
     (options.out / "job").mkdir()
-    output, before, times = Output("detections", ("score",)), peak(), list[float]()
+    output, before, times = Output("detections", ("category", "score")), peak(), list[float]()
     for resume in (False, True):
         begun = time.monotonic()
         found = run_job(BulkConfig(**vars(config) | {"resume": resume}), output, Immediate())

@@ -40,8 +40,8 @@ class Paced:
     number, has_end, live = 0, True, True
     count: int | None = None
 
-    def __init__(self, path: Path, seconds: float) -> None:
-        (self.part,) = open_source(path).parts
+    def __init__(self, path: Path, seconds: float, stride: int) -> None:
+        (self.part,) = open_source(path, stride).parts
         self.name, self.seconds, self.begin = self.part.name, seconds, 0.0
         self.rate: Fraction | None = self.part.rate
         self.came = 0
@@ -62,7 +62,7 @@ class Paced:
 
 def measured(detector: Detector, videos: list[Path], latest: bool, options: argparse.Namespace) -> str:
     """A row of the table: what becomes of the streams under one policy."""
-    parts = [Paced(videos[i % len(videos)], options.seconds) for i in range(options.streams)]
+    parts = [Paced(videos[i % len(videos)], options.seconds, options.stride) for i in range(options.streams)]
     readers = [StreamReader(f"{i}", partial(Source, [part], "stream"), latest=latest) for i, part in enumerate(parts)]
     keep = detector.metadata.postprocess(0.1, 0.7, 100)
     finder, delays = in_rounds(detector.predictor(keep, options.imgsz, options.batch)), list[float]()
@@ -107,6 +107,7 @@ def main() -> None:
     parser.add_argument("--videos", type=Path, required=True, help="folder of videos, which is searched")
     parser.add_argument("--streams", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=20.0, help="how long each stream plays")
+    parser.add_argument("--stride", type=int, default=1, help="every which frame comes, as of slower cameras")
     parser.add_argument("--imgsz", type=int, default=0, help="image size; 0: the training size")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--device", default="cpu")

@@ -44,7 +44,8 @@ def draw(
 ) -> np.ndarray:
     """An annotated copy of an image.
 
-    Each box has its class name, score and track number in the colour of its class; the best lie on top. Where labels
+    Each box has its class name, score and track number, in the colour of its track, as its trail, or of its class; the
+    best lie on top. Where labels
     would hide one another or the image, they become small and translucent, or numbers with a legend. Keypoints with a
     visibility of 0.5 or more are dots, joined by lines. Masks are translucent, the smallest on top, in the colour of
     their track, else in a tint of their class that tells them from their neighbours. The classes of a classification
@@ -134,12 +135,12 @@ def _captions(detections: Detections | Classification, names: Sequence[str], hid
 
 
 def _colors(detections: Detections | Classification, one_class: bool) -> list[Color]:
-    """The colour of each row: of its class; of objects with masks that of its track, or a tint of its class."""
+    """The colour of each row: of its track; without one of its class, of which objects with masks have a tint."""
+    if (tracks := getattr(detections, "tracks", None)) is not None:
+        return [color_of(track) for track in tracks.tolist()]
     labels = detections.labels.tolist()
     if not isinstance(detections, Detections) or detections.masks is None:
         return [color_of(label) for label in labels]
-    if detections.tracks is not None:
-        return [color_of(track) for track in detections.tracks.tolist()]
     return instance_colors(detections.boxes.numpy(), labels, one_class)
 
 

@@ -90,9 +90,9 @@ def test_keypoints_and_limbs() -> None:
     assert (image[180, 150] == GREY).all() and (image[140, 175] == GREY).all(), "none to one that is not"
 
 
-def test_a_track_number_is_in_the_label() -> None:
+def test_a_track_number_is_in_the_label_and_chooses_the_colour() -> None:
     with_track = draw(grey(), one([50, 80, 150, 160], tracks=torch.tensor([7])), ["p"])
-    assert where(with_track, color_of(0)).sum() > where(draw(grey(), one([50, 80, 150, 160]), ["p"]), color_of(0)).sum()
+    assert where(with_track, color_of(7)).sum() > where(draw(grey(), one([50, 80, 150, 160]), ["p"]), color_of(0)).sum()
 
 
 def test_a_label_beyond_the_names_is_its_number() -> None:

@@ -13,6 +13,7 @@ from detect.__main__ import main
 from detect.config.tracking import MotionConfig
 from detect.errors import UserError
 from detect.inference.output_folder import OutputFolder, OutputPaths
+from detect.tracking.annotate import draw_tracks
 from detect.tracking.counting import Line, Zone
 from detect.tracking.heatmap import HeatmapSink, heat_over
 from detect.tracking.motion import SpeedMeter, homography, on_ground, points_of
@@ -135,6 +136,17 @@ def test_lines_are_crossed_by_the_point_that_is_asked_for(point, crossed):
     walker(tracker, 20)  # its centre is at y = 40, its feet at y = 60
     (line,) = tracker.counts()["a.mp4"]
     assert sum([*line["right"].values(), *line["left"].values()]) == crossed
+
+
+def test_notes_of_tracks_that_meet_do_not_hide_one_another():
+    notes = {(60.0, 50.0): "12 px/s", (62.0, 52.0): "13 px/s", (58.0, 51.0): "4.1 s", (1.0, 99.0): "0.3 s"}
+    image, alone = np.full((100, 120, 3), 90, np.uint8), 0
+    draw_tracks(image, {}, [], notes)
+    for point, text in notes.items():
+        one = np.full_like(image, 90)
+        draw_tracks(one, {}, [], {point: text})
+        alone += int((one != 90).all(axis=2).sum())
+    assert int((image != 90).all(axis=2).sum()) == alone
 
 
 def test_a_heat_map_is_hot_where_tracks_were(tmp_path):

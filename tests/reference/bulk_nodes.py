@@ -13,7 +13,8 @@ if __name__ == "__main__":
 
     small = {"num_cpus": 1, "object_store_memory": 80 << 20}
     nodes = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
-    second = nodes.add_node(**small)
+    # An address of its own: otherwise a driver may belong to this node, with which Ray ends it.
+    second = nodes.add_node(**small, node_ip_address="127.0.0.2")
     nodes.wait_for_nodes()
     print(nodes.address, flush=True)
     if sys.stdin.readline():
