@@ -35,6 +35,7 @@ from detect.bulk.ray_engine import WINDOW
 from detect.commands.bulk import BulkConfig
 from detect.errors import UserError, in_one_line
 from detect.inference.parquet import write_rows
+from detect.utils.atomic_io import replace_file, replace_text
 
 _IMAGES, _IN_FOLDER, _LINKS = 1000, 10_000, 30_000  # images; links in a folder, and to one file
 
@@ -67,11 +68,13 @@ def listed(folder: Path, count: int) -> Path:
     """A list of so many lines, of a thousand images in turn."""
     for i in range(_IMAGES):
         Image.new("L", (1, 1)).save(folder / f"{i:04d}-of-a-camera-at-the-gate.png")
-    path = folder / "list.txt"
-    with path.open("w") as file:
-        for i in range(count):
-            file.write(f"{i % _IMAGES:04d}-of-a-camera-at-the-gate.png\n")
-    return path
+
+    def write(part: Path) -> None:
+        with part.open("w") as file:
+            file.writelines(f"{i % _IMAGES:04d}-of-a-camera-at-the-gate.png\n" for i in range(count))
+
+    replace_file(folder / "list.txt", write)
+    return folder / "list.txt"
 
 
 def linked(folder: Path, count: int) -> Path:
@@ -98,13 +101,14 @@ def main() -> None:
     options.out.mkdir(parents=True)
     source = (linked if options.folder else listed)(options.out, options.count)
     weights = options.out / "weights"
-    weights.write_bytes(b"not read")
+    replace_text(weights, "not read")
     config = BulkConfig([str(weights)], str(source), out=str(options.out / "job"), recursive=True)
     (options.out / "job").mkdir()
+    engine: Any = Immediate()
     output, before, times = Output("detections", ("category", "score")), peak(), list[float]()
     for resume in (False, True):
         begun = time.monotonic()
-        found = run_job(BulkConfig(**vars(config) | {"resume": resume}), output, Immediate())
+        found = run_job(BulkConfig(**vars(config) | {"resume": resume}), output, engine)
         times.append(round(time.monotonic() - begun, 1))
         if found.empty != options.count:
             raise UserError(f"{found.empty:,} inputs are accounted for, not {options.count:,}")
