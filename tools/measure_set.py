@@ -47,7 +47,7 @@ class FirstStep(Callback):
 
     def on_train_batch_end(self, trainer, batches, losses):
         if not (trainer.run.out / "first_step").exists():
-            replace_text(trainer.run.out / "first_step", str(time.monotonic()))
+            replace_text(trainer.run.out / "first_step", f"{time.monotonic()} {time.process_time()}")
 """
 TRAIN = "--model yolo_n --imgsz 64 --batch 32 --epochs 1 --workers 1 --cache-gb 0 --device cpu"
 
@@ -76,11 +76,12 @@ def train(folder: Path, seconds: float) -> Iterator[dict[str, Any]]:
         with tempfile.TemporaryFile("w+") as log:
             command = [sys.executable, "-m", "detect", *words]
             process = subprocess.Popen(command, cwd=ROOT, env=_environment(folder), stdout=log, stderr=log)
-            first = None
+            first, used = None, 0.0
             while process.poll() is None and (first is None or time.monotonic() - begun - first < seconds):
                 time.sleep(1)
                 if first is None and (out / "run" / "first_step").exists():
-                    first = float((out / "run" / "first_step").read_text()) - begun
+                    at, used = map(float, (out / "run" / "first_step").read_text().split())
+                    first = at - begun
                 elif first is not None:
                     sizes.append(_shared_size(process.pid))
             process.send_signal(signal.SIGINT)
@@ -89,7 +90,7 @@ def train(folder: Path, seconds: float) -> Iterator[dict[str, Any]]:
             if first is None:
                 raise UserError(f"training ended before its first step: {log.read()[-500:]}")
     quarter = max(1, len(sizes) // 4)
-    yield {"what": "first step of training", "seconds": first}
+    yield {"what": "first step of training", "seconds": first, "cpu_seconds": used}
     for name, part in (("second", sizes[quarter : 2 * quarter]), ("last", sizes[-quarter:])):
         yield {"what": f"memory in training, {name} quarter of {len(sizes)} s", "megabytes": float(np.median(part))}
 
