@@ -192,7 +192,6 @@ def ready_to_fork() -> Iterator[None]:
     """
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    gc.collect()
     gc.freeze()
     try:
         yield
