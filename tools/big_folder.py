@@ -14,7 +14,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -65,6 +64,8 @@ def resident(process: int) -> float:
 
 def busy(process: int) -> float:
     """The seconds that a process has had a core."""
+    if sys.platform == "win32":  # which has no /proc
+        return 0.0
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -122,7 +123,7 @@ def disturbed(options: argparse.Namespace, out: Path, seconds: float) -> None:
             process.wait(wait)
             break
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             process.wait()
             print(f"kill {number + 1} after {wait:.1f} s: {done(out):,} images are done", flush=True)
     if process.returncode:

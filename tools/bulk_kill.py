@@ -96,8 +96,10 @@ def disturbed(given: argparse.Namespace, out: Path, draw: random.Random) -> Coun
     """Run one job to its end, killing all the while. Returns the kills by kind, and the starts.
 
     Raises:
-        UserError: it does not come to its end.
+        UserError: it does not come to its end, or this is Windows, which has no SIGKILL.
     """
+    if sys.platform == "win32":
+        raise UserError("processes are killed by SIGKILL, which Windows does not have")
     found, log = Counter[str](), out.with_suffix(".log")
     while found["starts"] < 100:
         found["starts"] += 1

@@ -60,7 +60,9 @@ def _row(number: int, name: str) -> dict[str, Any]:
 
 
 def peak() -> float:
-    """The most resident memory of this process so far, in MB."""
+    """The most resident memory of this process so far, in MB; 0 on Windows, which does not say."""
+    if sys.platform == "win32":
+        return 0.0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

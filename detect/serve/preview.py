@@ -82,8 +82,9 @@ def _beside(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """Print the captions, or the error."""
-    with suppress(AttributeError, OSError):  # Windows has no such priorities
-        os.nice(NICE)
+    if sys.platform != "win32":  # which has no such priorities
+        with suppress(OSError):
+            os.nice(NICE)
     torch.set_num_threads(1)
     run, folder, *named = sys.argv[1:]
     try:
