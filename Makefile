@@ -13,7 +13,7 @@ test: .venv/installed
 	$(MAKE) --jobs 2 types suite  # the suite waits now and then, types do not
 
 types:
-	$(BIN)/mypy
+	$(BIN)/pyrefly check --summary=none
 
 suite:
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal

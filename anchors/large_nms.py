@@ -57,7 +57,8 @@ def survivors(columns: np.ndarray, iou: float) -> np.ndarray | None:
 
 def _thin_out(columns: np.ndarray, iou: float) -> np.ndarray:
     """Return the indices (K,) of the boxes that NMS keeps; no box may be empty."""
-    rest, kept = np.arange(columns.shape[1]), []
+    kept: list[np.ndarray] = []
+    rest = np.arange(columns.shape[1])
     while len(rest) > _FEW:
         best = _compare_all(columns[:, :_BLOCK], iou)
         kept.append(rest[best])

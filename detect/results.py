@@ -203,7 +203,7 @@ class BoxResult(ClassResult):
         the screen, and its `angle` in radians. A track may have its `speed`, and `dwell`, its seconds in each zone.
         """
         records: list[dict[str, Any]] = []
-        corners = [] if self.oriented is None else oriented_to_corners(self.oriented).tolist()
+        corners: list[Any] = [] if self.oriented is None else oriented_to_corners(self.oriented).tolist()
         rows = zip(self.categories(), self.boxes.tolist(), self.scores.tolist(), strict=True)
         for i, (category, (left, top, right, bottom), score) in enumerate(rows):
             box = [round(value, 3) for value in (left, top, right - left, bottom - top)]

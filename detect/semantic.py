@@ -109,9 +109,10 @@ class SemanticMap(Result):
         labels = self.labels.numpy()
         return np.where(labels == self.background, 0, labels + 1).astype(np.uint8)
 
-    def _drawn(self, image: np.ndarray, line_width: int, hide_labels: bool, *style: Any) -> np.ndarray:
+    def _drawn(self, image: np.ndarray, *style: Any) -> np.ndarray:
         from detect.inference.semantic_drawing import draw_map
 
+        _line_width, hide_labels, *_ = style
         return draw_map(image, self, hide_labels)
 
 

@@ -77,7 +77,7 @@ def ours_train(turns: Turns, job: dict[str, Any]) -> None:
             yield from super().epoch(epoch, start)
             turns.stop()
 
-    setattr(setup, "TrainLoader", InTurn)  # noqa: B010  (mypy rejects an assignment)
+    setattr(setup, "TrainLoader", InTurn)  # noqa: B010  (pyrefly rejects an assignment)
     flags = {"data": job["data"], "model": job["model"], "imgsz": job["size"], "batch": job["batch"]}
     detect.train(**flags, epochs=1000, device=turns.device, out=job["out"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,7 @@ def _with(model: dict[str, Any], name: str, value: Any, folder: Path | None) -> 
     if not parts and isinstance(value, str) and not value.lstrip().startswith("{"):
         return _nest(mapping("--model", value, folder)) if named_file(value, folder) else model_values(value)
     value = value if parts else mapping("--model", value)
-    for part in reversed(parts):
-        value = {part.replace("-", "_"): value}
-    return merged(model, _nest(value))
+    return merged(model, _nest(reduce(lambda inner, part: {part.replace("-", "_"): inner}, reversed(parts), value)))
 
 
 def _nest(values: dict[str, Any]) -> dict[str, Any]:

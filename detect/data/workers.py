@@ -202,15 +202,15 @@ def ready_to_fork() -> Iterator[None]:
 
 def _started(loader: DataLoader) -> Iterator[Any]:
     """What a loader's workers send; they are started, and a worker that is killed raises an error of ours."""
-    if sys.platform == "win32":  # which sends no SIGCHLD: torch itself looks after its workers
-        return iter(loader)
-    before = signal.getsignal(signal.SIGCHLD)
-    with ready_to_fork():
-        items = iter(loader)
-    handler = signal.getsignal(signal.SIGCHLD)
-    if handler is not before:
-        signal.signal(signal.SIGCHLD, functools.partial(_killed, handler))
-    return items
+    if sys.platform != "win32":
+        before = signal.getsignal(signal.SIGCHLD)
+        with ready_to_fork():
+            items = iter(loader)
+        handler = signal.getsignal(signal.SIGCHLD)
+        if handler is not before:
+            signal.signal(signal.SIGCHLD, functools.partial(_killed, handler))
+        return items
+    return iter(loader)  # Windows sends no SIGCHLD: torch itself looks after its workers
 
 
 def stream(loader: DataLoader) -> Iterator[Batch]:

@@ -113,7 +113,7 @@ def differing(one: Annotations, i: int, other: Annotations, j: int) -> tuple[np.
 def _pairs(boxes: np.ndarray, others: np.ndarray) -> Iterator[tuple[int, int]]:
     """Yield which of boxes (N, 4) and others (M, 4), x, y, width, height, are at one place, the best pairs first."""
     mine, theirs = (xywh_to_xyxy(torch.from_numpy(b)) for b in (boxes, others))
-    found = [np.zeros((0, 3))]
+    found: list[np.ndarray] = [np.zeros((0, 3))]
     step = max(1, BLOCK // max(1, len(others)))
     for start in range(0, len(boxes), step):
         overlap = iou(mine[start : start + step], theirs).numpy()

@@ -223,5 +223,5 @@ def confusion(annotations: Annotations, records: Records, conf: float) -> np.nda
                 free[:, best] = 0
             elif not inside[n] and if_false[row]:
                 table[classes, records.labels[row]] += 1
-        np.add.at(table, (names[left], classes), 1)
+        np.add.at(table, (names[left], classes), 1)  # pyrefly: ignore[bad-argument-type]
     return table

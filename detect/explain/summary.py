@@ -195,7 +195,7 @@ def multiply_accumulates(model: Model, size: int) -> int:
 
 def table(result: dict[str, Any]) -> str:
     """The result of `describe` as text."""
-    rows = [("layer", "type", "output", "params", "MACs", "field", "stride")]
+    rows: list[tuple[str, ...]] = [("layer", "type", "output", "params", "MACs", "field", "stride")]
     for layer in result["layers"]:
         shape, seen = "x".join(map(str, layer["output"])), (layer["field"], layer["stride"])
         numbers = (f"{layer['params']:,}", f"{layer['macs']:,}", *("-" if v is None else f"{v:g}" for v in seen))

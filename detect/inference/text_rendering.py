@@ -130,7 +130,7 @@ class _Pillow:
         return all(letter == " " or self._glyph(letter) != self.missing for letter in cluster)
 
     def _glyph(self, letter: str) -> bytes:
-        return bytes(self.sized(_PROBE).getmask(letter))
+        return bytes(self.sized(_PROBE).getmask(letter))  # pyrefly: ignore[bad-argument-type]
 
     def draw(self, text: str, size: int) -> np.ndarray:
         word = text.rstrip()  # a space at the end of a word that runs from right to left would land on its left

@@ -158,7 +158,7 @@ def dense(network: Network, hidden: Sequence[int], classes: int, dims: int = 2) 
     start = [spread(nn.AdaptiveAvgPool2d(1), dims), nn.Flatten()] if maps else []
     widths = [network.width, *hidden]
     layers = [[nn.Linear(a, b), nn.ReLU(inplace=True)] for a, b in pairwise(widths)]
-    named = {"start": nn.Sequential(*start), "hidden": nn.Sequential(*chain(*layers))}
+    named: dict[str, nn.Module] = {"start": nn.Sequential(*start), "hidden": nn.Sequential(*chain(*layers))}
     head = nn.Sequential(OrderedDict(named | {"last": nn.Linear(widths[-1], classes)}))
     return initialized(head)
 

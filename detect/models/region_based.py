@@ -151,7 +151,7 @@ class PooledModel(RegionModel):
 
     def pool(self, features: list[Tensor], boxes: Tensor, side: int = SIDE) -> Tensor:
         """The features (B, P, C, side, side) of regions (B, P, 4), from the feature maps of the neck."""
-        own = len(self.strides) - getattr(self.neck, "subsampled", 0)  # maps with features of their own
+        own = len(self.strides) - getattr(self.neck, "subsampled", 0)  # maps of their own  # pyrefly: ignore[unsupported-operation]
         kind, corner = self.config.pooling, self.config.cells == "corner"
         return pooled(features[:own], self.strides[:own], boxes, kind, corner, side)
 

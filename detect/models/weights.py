@@ -40,7 +40,7 @@ def save_weights(path: Path, model: Model, state: dict[str, Tensor] | None = Non
         model: the model, whose configuration and metadata go into the header.
         state: tensors to write in place of the model's own.
     """
-    about = {
+    about: dict[str, Any] = {
         "format": FORMAT,
         "model": dataclasses.asdict(model.config),
         "metadata": dataclasses.asdict(model.metadata),

@@ -248,7 +248,7 @@ def _axes(
     values: Sequence[Spec], titles: tuple[str, str], log: tuple[bool, bool] = (False, False), nice: bool = False
 ) -> Spec:
     """The channels of both axes; `nice` rounds the horizontal one outwards, as the vertical one is."""
-    axes = {}
+    axes: Spec = {}
     for name, title, logarithmic in zip("xy", titles, log, strict=True):
         whole = all(row[name] == int(row[name]) for row in values)
         axis: Spec = {"tickMinStep": 1, "format": "d"} if whole and not logarithmic else {}

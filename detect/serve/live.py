@@ -160,7 +160,7 @@ class LiveView:
         try:
             async with asyncio.timeout(LONGEST):
                 said, _ = await process.communicate()
-            answer = json.loads(said.splitlines()[-1])
+            answer: dict[str, Any] = json.loads(said.splitlines()[-1])
         except (TimeoutError, ValueError, IndexError):
             answer = {"error": "the images could not be drawn; the log of the server has the details"}
         finally:

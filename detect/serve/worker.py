@@ -156,12 +156,11 @@ def _too_large(what: str, width: int, height: int, most: float) -> Response:
 
 def _limit_files(size: int) -> None:
     """Limit files that this process writes to `size` bytes, on systems that have such limits."""
-    if sys.platform == "win32":
-        return
-    with suppress(ValueError, OSError):
+    if sys.platform != "win32":
         import resource
 
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from detect.utils.atomic_io import open_file, replace_file
 
 FORMAT = 3
 _LINE = b"\ngridhead crc32 %08x\n"
-_LENGTH = len(_LINE % 0)
+_LENGTH = len(_LINE % 1)
 _CHUNK = 1 << 20  # bytes
 _TENSORS = ("model", "ema", "teachers", "optimizer", "sums", "callbacks")
 

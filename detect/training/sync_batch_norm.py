@@ -63,7 +63,8 @@ class _Normalize(torch.autograd.Function):
         return batch_norm(x, mean, var, weight, bias, False, 0.0, ctx.eps)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grad_outputs
         x, weight, mean, var, count = ctx.saved_tensors
         direct, slope, shift = torch.ops.aten.native_batch_norm_backward(
             grad, x, weight, mean, var, None, None, False, ctx.eps, [True, True, True]

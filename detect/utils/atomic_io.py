@@ -149,13 +149,13 @@ def _is_full(folder: Path) -> bool:
     """Whether files in the folder cannot grow: the disk is full, or a file has the largest allowed size (ulimit -f)."""
     if shutil.disk_usage(folder).free < _ROOM:
         return True
-    if sys.platform == "win32":
-        return False
-    import resource
+    if sys.platform != "win32":
+        import resource
 
-    most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    sizes = (path.stat().st_size for path in folder.rglob("*"))
-    return most != resource.RLIM_INFINITY and any(size >= most for size in sizes)
+        most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        sizes = (path.stat().st_size for path in folder.rglob("*"))
+        return most != resource.RLIM_INFINITY and any(size >= most for size in sizes)
+    return False
 
 
 @contextmanager

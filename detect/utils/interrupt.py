@@ -136,17 +136,16 @@ def _is_nohup(number: int) -> bool:
 
 def _leave_terminal() -> None:
     """Discard what is still written to a terminal that has hung up, instead of raising errors."""
-    if sys.platform == "win32":  # it has no SIGHUP
-        return
-    import termios
+    if sys.platform != "win32":  # which has no SIGHUP
+        import termios
 
-    for descriptor in (1, 2):
-        try:
-            termios.tcgetattr(descriptor)
-        except termios.error as error:
-            if error.args[0] != errno.ENOTTY:  # the error of files and pipes
-                with suppress(OSError):
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        for descriptor in (1, 2):
+            try:
+                termios.tcgetattr(descriptor)
+            except termios.error as error:
+                if error.args[0] != errno.ENOTTY:  # the error of files and pipes
+                    with suppress(OSError):
+                        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 class Caller:

@@ -290,9 +290,9 @@ class _SecondHalf:
 
 def _may_fork() -> bool:
     """Whether another process can help: not where forking is unsafe or not allowed, or there is one core."""
-    if sys.platform != "linux":
-        return False
-    return not multiprocessing.current_process().daemon and len(os.sched_getaffinity(0)) > 1
+    if sys.platform == "linux":
+        return not multiprocessing.current_process().daemon and len(os.sched_getaffinity(0)) > 1
+    return False
 
 
 def _read_half(path: Path, key: str, quick: Quick, begin: int, sender: Connection) -> None:

@@ -96,7 +96,7 @@ class Signals(Annotations):
         """Return the normalization of each channel: minus its mean, over its deviation (a constant stays as it is)."""
         n, axes = self.values[:, 0].size, (0, *range(2, self.values.ndim))
         chunks = range(0, len(self), _CHUNK)
-        mean = sum(self.values[i : i + _CHUNK].sum(axes, np.float64) for i in chunks) / n
+        mean = np.asarray(sum(self.values[i : i + _CHUNK].sum(axes, np.float64) for i in chunks)) / n
         middle = mean.reshape(-1, *[1] * self.dims)
         square = sum(((self.values[i : i + _CHUNK] - middle) ** 2).sum(axes) for i in chunks)
         std = np.sqrt(square / n)

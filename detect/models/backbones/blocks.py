@@ -52,7 +52,12 @@ class Fused(nn.Module):
     of the weights in each call: a sixth of a convolution's time in bfloat16.
     """
 
-    NAMES: ClassVar = {nn.SiLU: "swish", nn.ReLU: "relu", nn.Hardswish: "hardswish", nn.Identity: "none"}
+    NAMES: ClassVar[dict[type[nn.Module], str]] = {
+        nn.SiLU: "swish",
+        nn.ReLU: "relu",
+        nn.Hardswish: "hardswish",
+        nn.Identity: "none",
+    }
 
     def __init__(self, conv: nn.Conv2d, act: nn.Module) -> None:
         super().__init__()

@@ -27,10 +27,10 @@ _DROP = 0.2  # stochastic depth of the last block; lower for earlier blocks
 class _SamePadding(_ConvNd):
     """Convolution with TensorFlow's same padding: odd padding is one cell longer at the end of an axis."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        sides = zip(x.shape[2:], self.kernel_size, self.stride, strict=True)
+    def forward(self, input: Tensor) -> Tensor:
+        sides = zip(input.shape[2:], self.kernel_size, self.stride, strict=True)
         missing = [max((-(-side // s) - 1) * s + k - side, 0) for side, k, s in sides]
-        return super().forward(pad(x, [part for n in reversed(missing) for part in (n // 2, n - n // 2)]))
+        return super().forward(pad(input, [part for n in reversed(missing) for part in (n // 2, n - n // 2)]))
 
 
 class Same1d(_SamePadding, nn.Conv1d):
@@ -103,11 +103,11 @@ def published(stem: nn.Sequential, blocks: list[Inverted], last: nn.Sequential) 
     names = ("_conv_stem", "_bn0", "_conv_head", "_bn1")
     for name, layer in zip(names, chain(stem[:2], last[:2]), strict=True):
         net.add_module(name, layer)
-    net._blocks = nn.ModuleList()
+    net._blocks = stages = nn.ModuleList()
     for block in blocks:
         layers = [layer for layer in block.body if not isinstance(layer, nn.ReLU6)]
         one = nn.Module()
         for name, layer in zip(_NAMES[-len(layers) :], layers, strict=True):
             one.add_module(name, layer)
-        net._blocks.append(one)
+        stages.append(one)
     return net

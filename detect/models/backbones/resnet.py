@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -87,9 +87,8 @@ def crop(block: nn.Module) -> None:
     for conv in convolutions(block):
         margin, jump = margin + conv.kernel_size[0] // 2 * jump, jump * conv.stride[0]
     if not isinstance(block.downsample, Nothing):
-        layers = (
-            block.downsample if isinstance(block.downsample, nn.Sequential) else [block.downsample or nn.Identity()]
-        )
+        short = cast(nn.Module, block.downsample or nn.Identity())
+        layers = list(short.children()) if isinstance(short, nn.Sequential) else [short]
         block.downsample = Cropped(margin, *layers)
 
 

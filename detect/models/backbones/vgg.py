@@ -29,8 +29,8 @@ def vgg(name: str, in_channels: int, padding: str) -> Parts:
     def tail(classes: int) -> nn.Sequential:
         dense = [nn.Linear(512 * side * side, 4096), nn.ReLU(inplace=True), nn.Dropout()]
         dense += [nn.Linear(4096, 4096), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(4096, classes)]
-        net.classifier = initialized(nn.Sequential(*dense))
-        return nn.Sequential(nn.AdaptiveAvgPool2d(side), nn.Flatten(), *net.classifier)
+        net.classifier = classifier = initialized(nn.Sequential(*dense))
+        return nn.Sequential(nn.AdaptiveAvgPool2d(side), nn.Flatten(), *classifier)
 
     strides = [2**i for i in range(6)]
     return Parts(stages, [64, 128, 256, 512, 512, 512], strides, tail, original=net, unpadded=base != "vgg19")
