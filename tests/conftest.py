@@ -1,6 +1,8 @@
 """What all tests share."""
 
 import asyncio
+import gc
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -16,9 +18,18 @@ from tests.browser import browser, page_at  # noqa: F401
 settings.register_profile("steady", deadline=None)
 settings.load_profile("steady")
 
+gc.disable()  # until the tests are collected: nothing of them is garbage
+multiprocessing.util.get_temp_dir()  # here, as a test that has a temporary folder of its own takes it away at its end
+
 # Under nohup the tests would inherit that SIGHUP is ignored, and so would the commands that are to end by it.
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector what stays to the end: it would go through them again and again."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

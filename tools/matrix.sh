@@ -7,7 +7,7 @@
 #
 # Prints a row of a table for each; logs and environments lie in .matrix/ (MATRIX_DIR). `oldest` are the oldest versions
 # that pyproject.toml allows of the libraries that compute, `newest` what pip finds. An instruction set that is not named
-# is the processor's own. With more than one thread, threads that wait sleep: the tests are two processes already.
+# is the processor's own. With more than one thread, threads that wait sleep: the tests are three processes already.
 set -u
 cd "$(dirname "$0")/.."
 DIR=${MATRIX_DIR:-.matrix}
@@ -45,7 +45,7 @@ run() { # number of the row
     [ "$onednn" = - ] || export ONEDNN_MAX_CPU_ISA=$onednn
     [ "$threads" = 1 ] || export OMP_WAIT_POLICY=passive
     export OMP_NUM_THREADS=$threads
-    "$folder/bin/python" -m pytest -n 2 --dist worksteal
+    "$folder/bin/python" -m pytest -n 3 --dist worksteal
   ) >"$log" 2>&1
   local status=$? torch
   torch=$("$folder/bin/python" -c "import torch; print(torch.__version__.partition('+')[0])")
