@@ -20,6 +20,7 @@ from detect.errors import UserError
 from detect.evaluation.annotated_masks import image_sizes
 from detect.evaluation.coco_protocol import Records, Summary, summarize
 from detect.utils.json_files import read_json
+from detect.utils.names import say
 
 _NUMBERS = {
     "obb": 5,
@@ -96,6 +97,7 @@ def read_results(
     order = np.argsort(images, kind="stable")
     image_ids, counts = np.unique(images, return_counts=True)
     numbers = numbers[order]
+    numbers[:, -1] = _confidences(path, numbers[:, -1])
     records = Records(image_ids, counts, numbers[:, :4], numbers[:, -1], labels[order])
     if masks is None:
         return records if key == "bbox" else _oriented(records, numbers[:, :-1])
@@ -104,7 +106,7 @@ def read_results(
 
 
 def _require_numbers(path: Path, rows: list[int], numbers: np.ndarray, with_sides: bool) -> None:
-    """Raise UserError unless the numbers (N, M) are finite, the sides not negative and the scores, last, in 0 to 1.
+    """Raise UserError unless the numbers (N, M) are finite and the sides not negative.
 
     Args:
         path: the file.
@@ -112,16 +114,33 @@ def _require_numbers(path: Path, rows: list[int], numbers: np.ndarray, with_side
         numbers: geometry and score of each.
         with_sides: whether the third and fourth are width and height.
     """
-    scores = numbers[:, -1]
     checks = [(~np.isfinite(numbers).all(1), "has a number that is not finite")]
     if with_sides:
         checks.append(((numbers[:, 2:4] < 0).any(1), "has a negative width or height: a box is x, y, width, height"))
-    checks.append(((scores < 0) | (scores > 1 + _ROUNDED), "has a score that is not between 0 and 1: scale the scores"))
     for bad, what in checks:
         if bad.any():
             first = int(bad.argmax())
             others = f" (and {bad.sum() - 1:,} more)" if bad.sum() > 1 else ""
             raise UserError(f"{path}: detection {rows[first]} {what}{others}: {numbers[first].tolist()}")
+
+
+def _confidences(path: Path, scores: np.ndarray) -> np.ndarray:
+    """The scores (N,), or in their order between 0 and 1 where some are not: logits, percentages, sums of votes.
+
+    Says so. Average precision depends on the order alone, as in COCO's evaluator.
+    """
+    if not len(scores) or (scores.min() >= 0 and scores.max() <= 1 + _ROUNDED):
+        return scores
+    low, high = min(scores.min(), 0.0), max(scores.max(), 1.0)
+    say(
+        f"{path}: scores lie between {scores.min():g} and {scores.max():g}, not between 0 and 1. AP takes their order "
+        f"as it is; confidences are the scores scaled to 0 to 1 (less {low:g}, over {high - low:g})"
+    )
+    scaled = scores / (high - low) - low / (high - low)
+    distinct, place = np.unique(scores, return_inverse=True)
+    if len(np.unique(scaled)) < len(distinct):  # so far apart that rounding made some equal
+        return place / max(1, len(distinct) - 1)
+    return scaled
 
 
 def read_list(path: Path) -> list[Any]:

@@ -77,6 +77,21 @@ def test_a_file_of_others_has_the_numbers_of_pycocotools(kind, annotated, data, 
     assert [got[name] for name in names] == pytest.approx(expected.tolist(), abs=1e-12) and len(names) == len(expected)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [lambda s: 100 * s, lambda s: 3 * s - 2, lambda s: -s, lambda s: 1e308 * (s - 0.5), lambda s: s + 1e17 * (s > 0.5)],
+)
+def test_scores_of_any_range_are_ranked_as_they_are(change, annotated, data, capsys):
+    results = only(boxes_and_masks(annotated, np.random.default_rng(0)), "bbox")
+    for one in results:
+        one["score"] = change(one["score"])
+    got = evaluate(data, copy.deepcopy(results), "--page", str(data.parent / "page.html"))
+    assert "AP takes their order as it is; confidences are the scores scaled to 0 to 1" in capsys.readouterr().out
+    expected, _ = reference(copy.deepcopy(annotated), results, "bbox")
+    names = [name for name in got if name.startswith(("AP", "AR")) and "per" not in name]
+    assert [got[name] for name in names] == pytest.approx(expected.tolist(), abs=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_parameters_are_those_of_pycocotools(seed, annotated, data):
     rng = np.random.default_rng(seed)
@@ -136,8 +151,7 @@ BAD = {
     "has a number that is not finite: [1": {"bbox": [1, 2, float("nan"), 4]},
     "has a negative width or height: a box is x, y, width, height: [9": {"bbox": [9, 8, -3, 4]},
     "has a negative width or height: a box is x, y, width, height: [8": {"bbox": [8, 9, 3, -1e-9]},
-    "has a score that is not between 0 and 1: scale the scores: [": {"score": 87.5},
-    "has a score that is not between 0 and 1: scale": {"score": -0.1},
+    "has a number that is not finite: [5": {"score": float("inf")},
 }
 
 
