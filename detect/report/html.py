@@ -66,7 +66,8 @@ class Page:
         """
         cells = [[_plain(value) for value in row] for row in rows]
         wanted = len(cells) >= FILTERED if filter is None else filter
-        self._add("table", header=list(header), rows=cells, filter=wanted)
+        numbers = [any(map(_is_number, column)) for column in zip(*cells, strict=False)]
+        self._add("table", header=list(header), rows=cells, filter=wanted, numbers=numbers)
 
     def image(self, image: np.ndarray, caption: str = "", width: int = 0) -> None:
         """Add an image (H, W, 3) uint8 RGB, as JPEG inside the page. It opens large."""
@@ -177,6 +178,10 @@ def _plain(value: object) -> object:
     if isinstance(value, np.generic):
         value = value.item()
     return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _matrix_cell(value: float, share: float, dense: bool) -> dict[str, object]:

@@ -60,6 +60,8 @@ def test_tables_sort_and_filter_by_keyboard(files, page_at):
     table = page.locator(".table").first
     rows = table.locator("tbody tr")
     button = table.get_by_role("button", name="AP")
+    assert table.locator("tbody td.number:nth-child(3)").count() == rows.count()  # the dash stands where numbers do
+    assert button.evaluate("one => one.offsetWidth + 28 > one.parentNode.offsetWidth")  # and the title above them
     button.press("Enter")
     assert table.get_by_role("columnheader", name="AP").get_attribute("aria-sort") == "ascending"
     values = table.locator("tbody tr td:nth-child(3)").all_inner_texts()

@@ -93,6 +93,7 @@ def test_it_opens_in_a_browser_and_tables_sort(run, page_at):
     images = page.evaluate("[...document.images].filter(i => i.src).map(i => i.complete && i.naturalWidth > 0)")
     assert all(images) and len(images) >= 3 and page.locator(".plot svg").count() >= 8
     check_look(page)
+    assert (run / "report.html").stat().st_size < 5_000_000
 
 
 def test_a_report_is_written_again_on_request(run, tmp_path, capsys):
