@@ -56,6 +56,7 @@ def _away() -> np.ndarray:
         },
         "y": {"field": "value", "type": "quantitative", "title": None},
         "color": {"field": "kind", "type": "nominal", "title": None, "sort": ["IoU", "GIoU", "DIoU", "CIoU"]},
+        "strokeDash": {"condition": {"test": "datum.kind == 'CIoU'", "value": [5, 7]}, "value": [1, 0]},  # on DIoU's
     }
     spec = {"data": {"values": rows}, "mark": {"type": "line", "strokeWidth": 2.5}, "encoding": encoding}
     return chart({**spec, "width": 430, "height": 230})
