@@ -22,6 +22,7 @@ from detect.utils.names import shown
 COLOURS = ("#1f7fc4", "#d55e00", "#009e73", "#cc79a7", "#7a5cc0", "#b87a00", "#7f7f7f")
 DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3])  # of lines, each for as many as there are colours
 HEIGHT = 260  # pixels of a chart without its axes
+FEW = 4  # steps of an axis of whole numbers up to which each has its tick
 MOST = 1500  # points of a group or line; more make a page large and slow, and are on top of each other
 
 Points = Sequence[tuple[float, float]]
@@ -167,7 +168,7 @@ def histogram_spec(values: Sequence[float], x: str = "", bins: int = 30) -> Spec
     encoding = {
         "x": {"field": "x", "type": "quantitative", "title": shown(x) or None, "axis": {"grid": False}},
         "x2": {"field": "x2"},
-        "y": {"field": "y", "type": "quantitative", "title": "count", "axis": {"tickMinStep": 1}},
+        "y": {"field": "y", "type": "quantitative", "title": "count", "axis": _whole(0, int(counts.max()))},
         "y2": {"datum": 0},
     }
     return base_spec(
@@ -250,9 +251,10 @@ def _axes(
     """The channels of both axes; `nice` rounds the horizontal one outwards, as the vertical one is."""
     axes: Spec = {}
     for name, title, logarithmic in zip("xy", titles, log, strict=True):
-        whole = all(row[name] == int(row[name]) for row in values)
-        axis: Spec = {"tickMinStep": 1, "format": "d"} if whole and not logarithmic else {}
-        if len(known := {row[name] for row in values}) == 1:
+        known = {row[name] for row in values}
+        whole = bool(known) and all(value == int(value) for value in known)
+        axis = _whole(int(min(known)), int(max(known))) if whole and not logarithmic else {}
+        if len(known) == 1:
             axis = {"values": list(known), "format": ",.4~g"}  # else a lone 0.167 would stand at a tick named 0
         scale = {"type": "log"} if logarithmic else {"zero": False, "nice": name == "y" or nice}
         axes[name] = {
@@ -263,6 +265,12 @@ def _axes(
             "scale": scale,
         }
     return axes
+
+
+def _whole(low: int, high: int) -> Spec:
+    """An axis of whole numbers. Where there are few they are named, for Vega puts ticks between them: 1, 1.5, 2."""
+    few = high - low < FEW
+    return {"format": "d"} | ({"values": list(range(low, high + 1))} if few else {"tickMinStep": 1})
 
 
 def _alone(spec: Spec, width: int) -> Spec:
