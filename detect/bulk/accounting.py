@@ -1,14 +1,18 @@
-"""What the parts of a finished job say: every input once, as detections, as none, or as a failure with its reason."""
+"""What the parts of a finished job say: every input once, as detections, as none, or as a failure with its reason.
+
+The rows of an input follow one another, those of a long video over several parts.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
-from detect.bulk.manifest import Manifest, Part
+from detect.bulk.manifest import Manifest, Part, write_lines
 from detect.errors import UserError
 from detect.utils.arrow import require_arrow
 from detect.utils.atomic_io import replace_file
@@ -20,11 +24,17 @@ _ROWS = 4096  # that are in memory at once
 
 @dataclass
 class Account:
-    """The inputs of a job by what became of them, its frames, and the objects of each class."""
+    """The inputs of a job by what became of them, its frames, and the objects of each class.
+
+    found, empty: inputs with predictions, and without; cut: those of which frames could not be read; failed: those of
+    which nothing could; skipped: other files of the source.
+    """
 
     found: int = 0
     empty: int = 0
+    cut: int = 0
     failed: int = 0
+    skipped: int = 0
     frames: int = 0
     objects: Counter[str] = field(default_factory=Counter)
     first_failure: str = ""
@@ -32,9 +42,11 @@ class Account:
     def text(self) -> str:
         """One line that tells everything."""
         said = ", ".join(f"{count:,} {name}" for name, count in self.objects.most_common(12)) or "nothing"
-        inputs = counted(self.found + self.empty + self.failed, "input")
+        inputs = counted(self.found + self.empty + self.cut + self.failed, "input")
         parts = f"{self.found:,} with predictions, {self.empty:,} without, {self.failed:,} failed"
-        return f"{inputs} ({counted(self.frames, 'frame')}): {parts}; {said}"
+        parts += f", {self.cut:,} read in part" if self.cut else ""
+        others = f"; {self.skipped:,} others skipped" if self.skipped else ""
+        return f"{inputs} ({counted(self.frames, 'frame')}): {parts}; {said}{others}"
 
 
 def rows_of(manifest: Manifest, part: Part, *columns: str) -> Iterator[dict[str, Any]]:
@@ -63,39 +75,77 @@ def account(manifest: Manifest) -> Account:
     Raises:
         UserError: a part does not account for each of its inputs, or cannot be read.
     """
-    found = Account()
-
-    def write(part: Path) -> None:
-        with part.open("w", encoding="utf-8") as file:
-            for one in manifest.all_parts():
-                for line in _take(found, manifest, one):
-                    found.first_failure = found.first_failure or str(line["error"])
-                    file.write(json_text(line) + "\n")
-
-    replace_file(manifest.folder / FAILURES, write)
-    return found
+    counter = _Counter(manifest)
+    write_lines(manifest.folder / FAILURES, map(json_text, counter.failures()))
+    return counter.found
 
 
-def _take(found: Account, manifest: Manifest, part: Part) -> Iterator[dict[str, Any]]:
-    """Count the inputs of a part. Yields its failures."""
-    states = [""] * len(part.inputs)
-    for row in rows_of(manifest, part, "input", "error", f"{manifest.column}.list.element.category"):
-        place, records = row["input"] - part.first, row[manifest.column] or ()
-        if not 0 <= place < len(states) or states[place] == "failed":
-            raise _wrong(manifest, part, f"a row for input {row['input']}")
-        if row["error"] is not None:
-            states[place] = "failed"
-            name, where = part.inputs[place]
-            yield {"input": row["input"], "image": name, "place": where, "error": row["error"]}
-            continue
-        found.frames += 1
-        found.objects.update(record["category"] for record in records)
-        states[place] = "found" if records else states[place] or "empty"
-    if not all(states):
-        raise _wrong(manifest, part, f"no row for input {part.first + states.index('')}")
-    count = Counter(states)
-    found.found, found.empty = found.found + count["found"], found.empty + count["empty"]
-    found.failed += count["failed"]
+class _Counter:
+    """Counts the rows of a job, in their order."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest, self.found = manifest, Account(skipped=manifest.skipped)
+        self.stride = int(manifest.run.get("--vid-stride", 1))
+        # The input that is being counted: its number, how many frames it has, and whether it has objects and errors.
+        self.input, self.frames, self.has_objects, self.has_errors = -1, 0, False, False
+
+    def failures(self) -> Iterator[dict[str, Any]]:
+        """Count all rows. Yields a line for each that says what could not be read.
+
+        Raises:
+            UserError: an input has no row, or one too many.
+        """
+        for part in self.manifest.all_parts():
+            yield from self._take(part)
+        self._finish()
+
+    def _take(self, part: Part) -> Iterator[dict[str, Any]]:
+        """Count the rows of a part."""
+        columns = ("input", "frame", "error", f"{self.manifest.column}.list.element.category")
+        end, last, rows = part.first + len(part.inputs), -1.0, 0  # last: the frame of the row before, of the same input
+        for row in rows_of(self.manifest, part, *columns):
+            number, frame = row["input"], inf if row["error"] is not None else row["frame"] or 0
+            if number == self.input + 1:
+                self._finish()
+                self.input, last = number, -1.0
+            if number != self.input or not part.first <= number < end or frame <= last or not _holds(part, frame):
+                raise _wrong(self.manifest, part, f"a row for input {number}")
+            last, rows = frame, rows + 1
+            if row["error"] is not None:
+                yield self._failure(row, part)
+            else:
+                self._count(row[self.manifest.column] or ())
+        if self.input != end - 1:
+            raise _wrong(self.manifest, part, f"no row for input {self.input + 1}")
+        if part.frames and last < inf and rows < part.frames.taken(self.stride):
+            raise _wrong(self.manifest, part, f"{counted(rows, 'row')} for {part.frames.length:,} frames")
+
+    def _failure(self, row: dict[str, Any], part: Part) -> dict[str, Any]:
+        self.has_errors = True
+        self.found.first_failure = self.found.first_failure or str(row["error"])
+        name, place = part.inputs[self.input - part.first]
+        return {"input": self.input, "image": name, "place": place, "error": row["error"]}
+
+    def _count(self, records: Sequence[dict[str, Any]]) -> None:
+        self.frames += 1
+        self.has_objects |= bool(records)
+        self.found.objects.update(record["category"] for record in records)
+
+    def _finish(self) -> None:
+        """Count the input itself, of which there are no more rows."""
+        found = self.found
+        found.frames += self.frames
+        if self.has_errors:
+            found.failed, found.cut = found.failed + (not self.frames), found.cut + bool(self.frames)
+        elif self.input >= 0:
+            found.found, found.empty = found.found + self.has_objects, found.empty + (not self.has_objects)
+        self.frames, self.has_objects, self.has_errors = 0, False, False
+
+
+def _holds(part: Part, frame: float) -> bool:
+    """Whether a part may have a row for a frame; those of the last range of a video have no end, nor have errors."""
+    first, length, _, end, _ = part.frames or (0, 0, 0, None, 0)
+    return frame == inf or (first <= frame and (end is None or frame < first + length))
 
 
 def _wrong(manifest: Manifest, part: Part, what: str) -> UserError:

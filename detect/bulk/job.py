@@ -20,6 +20,8 @@ from detect.bulk.part_results import Work
 from detect.errors import UserError
 from detect.hub import resolve
 from detect.inference.identity import identity
+from detect.inference.video import MAX_FRAME_PIXELS
+from detect.inference.video_range import ranges_of
 from detect.utils.atomic_io import replace_file
 from detect.utils.names import counted, say
 from detect.utils.progress import track
@@ -27,6 +29,7 @@ from detect.utils.progress import track
 if TYPE_CHECKING:
     from detect.commands.bulk import BulkConfig
 
+RANGE = 1024  # frames of a long video that are a part, by default
 _FAILING = 10  # parts that fail at the beginning of a job, before any succeeds, until it is given up
 # Options that change neither the results nor how they are cut.
 BESIDE = frozenset({"weights", "source", "out", "resume", "retry_failed", "workers", "address", "coco"})
@@ -60,34 +63,37 @@ def run_job(config: BulkConfig, output: Output, engine: Engine) -> Account:
     if before and not config.resume:
         raise UserError(f"{folder} holds a bulk job: --resume continues it; or choose another --out")
     files = Listing(config.source, config.recursive, folder)
-    if before and config.retry_failed:
-        for path in failed_parts(before):
-            path.unlink()
+    if before:
+        before.require_same(_run(config, files, before.run))
+        if config.retry_failed:
+            for path in failed_parts(before):
+                path.unlink()
     if before is None or any(True for _ in before.missing()):
         with engine:
-            manifest = _begun(config, output, engine, files, before)
+            manifest = before or _begun(config, output, engine, files)
             _compute(manifest, engine, config)
     else:
         manifest = before
-        manifest.require_same(_run(config, files, manifest.run))
     found = account(manifest)
     if config.coco:
         write_coco(manifest, Path(config.coco))
     return found
 
 
-def _begun(config: BulkConfig, output: Output, engine: Engine, files: Listing, before: Manifest | None) -> Manifest:
-    """The job in the folder, which begins now if there is none. Raises UserError where it is another one."""
+def _begun(config: BulkConfig, output: Output, engine: Engine, files: Listing) -> Manifest:
+    """The job in the folder, which begins now. Raises UserError where the folder holds anything else."""
     folder = Path(config.out)
-    if before is not None:
-        before.require_same(_run(config, files, before.run))
-        return before
     chosen = {"device": config.device, "precision": output.exported}
     if not output.exported:
         chosen = engine.computed_by(config.device, config.precision)
     run = _run(config, files, {f"--{name}": value for name, value in chosen.items()})
-    parts = cut(files, config.part_images or part_size(len(files)))
-    Manifest.begin(folder, run, parts, output.column, output.fields)
+    ranges = partial(
+        ranges_of,
+        size=(config.part_images or RANGE) * config.vid_stride,
+        max_pixels=config.max_pixels or MAX_FRAME_PIXELS,
+    )
+    parts = cut(files, config.part_images or part_size(len(files)), ranges)
+    Manifest.begin(folder, run, parts, output.column, output.fields, files.skipped)
     begun = Manifest.load(folder)
     assert begun is not None
     return begun

@@ -46,7 +46,10 @@ class Work:
 
 
 class PartFrames:
-    """The frames of the inputs of a part. What cannot be read is left out and listed in `failures`, by input number."""
+    """The frames of the inputs of a part.
+
+    failures: by input number, why an input cannot be read, or not all of it; what can be read is yielded.
+    """
 
     def __init__(self, part: Part, vid_stride: int, max_pixels: int) -> None:
         self.part, self.options = part, (vid_stride, max_pixels)
@@ -62,21 +65,22 @@ class PartFrames:
         for number, (one, path) in enumerate(zip(self.part.inputs, paths, strict=True), self.part.first):
             count = 0
             try:
-                with closing(open_part(Path(path), one.name, *self.options)) as source:
+                with closing(open_part(Path(path), one.name, *self.options, self.part.frames)) as source:
                     source.number = number
                     for frame in source:
                         if frame.image.ndim != 3:
                             raise UserError(f"{one.name} is not an image")
                         count += 1
                         yield frame
+                    if report := getattr(source, "report", ""):  # of a video
+                        raise UserError(f"{one.name}: {report}")
+                    if not count and not (self.part.frames and self.part.frames.first):
+                        raise UserError(f"{one.name}: there is no frame in it")
             except Exception as error:  # a decoder may raise anything for a damaged file
                 if getattr(error.__cause__ or error, "errno", None) in FULL:
                     raise  # the disk is full, which is no fault of the file
                 known = isinstance(error, UserError)
                 self.failures[number] = one_line(error) if known else f"{one.name}: {type(error).__name__}: {error}"
-            else:
-                if not count:
-                    self.failures[number] = f"{one.name}: there is no frame in it"
 
 
 class PartPredictor:
@@ -112,7 +116,7 @@ class PartPredictor:
         return target.getvalue()
 
     def _rows(self, part: Part) -> Iterator[dict[str, Any]]:
-        """A row for each image or frame, and one for each input that could not be read, or not to its end."""
+        """A row for each image or frame, and one for each input that could not be read, or not all of it."""
         frames, ids = PartFrames(part, self.work.config.vid_stride, self.work.config.max_pixels), self.detector.metadata
         reached = part.first
         with closing(self.predictor(frames)) as pairs:

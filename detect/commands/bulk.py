@@ -37,7 +37,7 @@ class BulkConfig(ImageInferenceConfig):
     """Confidence threshold; default: that of the weights, else 0.25. Detections with a lower score are dropped."""
     part_images: Natural = 0
     """Images of a part, each a file of results. Default (0): 16 to 1,024, by the number of inputs. A video is a part
-    of its own."""
+    of its own, or several: of so many frames (0: 1,024) up to the next key frame."""
     coco: str = ""
     """Also write all results as this file in COCO's results format, as detect predict does."""
     workers: Annotated[int, Range(-1)] = -1
@@ -90,9 +90,12 @@ def bulk(config: BulkConfig) -> Account:
     with locked_folder(Path(config.out)), locked_files(config.coco):
         found = run_job(config, output, engine)
     say(f"{found.text()}; see {config.out}")
-    if found.failed:
-        if not found.found and not found.empty:
+    if found.first_failure:
+        if not found.found + found.empty + found.cut:
             raise UserError(f"nothing could be read; the first: {found.first_failure}")
-        said = f"{found.failed:,} failed; the first: {found.first_failure}; see failures.jsonl in {config.out}"
+        parts = f", {found.cut:,} were read in part" if found.cut else ""
+        said = f"{found.failed:,} failed{parts}; the first: {found.first_failure}; see failures.jsonl in {config.out}"
         say(said, sys.stderr)
+    if found.skipped:
+        say(f"skipped.jsonl in {config.out} lists the files of the source that were skipped", sys.stderr)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import PurePath
 
 from PIL import features
 
@@ -38,12 +38,12 @@ _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"II*\0", b"MM\0*", b"\
 PAGED = frozenset({".tif", ".tiff", ".gif", ".webp", ".apng", ".avif"})  # whose files may hold several pages
 
 
-def is_image(path: Path) -> bool:
+def is_image(path: PurePath) -> bool:
     """Whether a file is an image, by its suffix; hidden files (such as macOS leaves behind) are not."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
-def is_unreadable(path: Path) -> bool:
+def is_unreadable(path: PurePath) -> bool:
     """Whether a file is an image in a format that cannot be decoded, such as HEIC or raw files, by its suffix."""
     return path.suffix.lower() in UNREADABLE and not path.name.startswith(".")
 

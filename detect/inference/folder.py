@@ -1,4 +1,4 @@
-"""From what a source names to its images and videos: folders, patterns, lists, shards; says what was skipped."""
+"""From what a source names to its images and videos: folders, patterns, lists, shards; tells what is skipped."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import glob
 import logging
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from detect.data.image_formats import is_image, is_unreadable
+from detect.data.image_formats import is_image
 from detect.errors import UserError
+from detect.inference.skipped import FOLDERS, Skipped, reason_by_name
 from detect.storage.resolve import as_local, local
 from detect.storage.shards import MEMBER, is_shard, member_of
 from detect.storage.urls import is_url, is_web
@@ -21,90 +23,119 @@ from detect.utils.names import shown
 from detect.utils.text_files import text_lines
 
 VIDEOS = frozenset(".mp4 .mov .m4v .avi .mkv .webm .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp .ogv .mjpeg".split())  # noqa: SIM905
-_FOLDERS = "folders"
 _STREAM = re.compile(r"(rtsps?|rtmps?|https?|udp|tcp|srt|mms)://", re.IGNORECASE)
 _log = logging.getLogger("detect")
 
 
 class Collect(Protocol):
-    """Keeps paths as they come, in memory or elsewhere, in natural order where `sort` says so."""
+    """Keeps paths as they come, in memory or elsewhere; where `sort` says so in natural order, each once."""
 
     def __call__(self, paths: Iterable[Path], sort: bool) -> Any: ...
 
 
 def in_memory(paths: Iterable[Path], sort: bool) -> list[Path]:
     """The paths as a list: see `Collect`."""
-    return sorted(paths, key=natural) if sort else list(paths)
+    return sorted(set(paths), key=natural) if sort else list(paths)
 
 
-def files_of(spec: str, recursive: bool = False, collect: Collect = in_memory) -> Any:
+def files_of(
+    spec: str,
+    recursive: bool = False,
+    collect: Collect = in_memory,
+    skip: Callable[[str, str], object] | None = None,
+) -> Any:
     """The images and videos that a source names, as `open_source` takes them; none is opened.
 
     Args:
         spec: a path, folder, glob, text file of paths, shards, or a URL in a store.
         recursive: also take what is in the folders of a folder.
         collect: keeps the paths; what it returns is returned.
+        skip: takes the path and the reason of whatever else is there, which a warning counts.
 
     Raises:
         UserError: there is none, or `spec` names a camera or a stream.
     """
     if is_web(spec) and is_video(Path(urlsplit(spec).path)):  # a file, which is fetched before it is played
         return collect([local(spec, anew=True)], sort=False)
-    found = expanded(spec, recursive, collect)
+    found = expanded(spec, recursive, collect, skip)
     if not isinstance(first := next(iter(found)), Path):
         raise UserError(f"source {first!r} is a camera or a stream, which has no end: detect predict reads it")
     return found
 
 
-def expanded(spec: Any, recursive: bool, collect: Collect = in_memory) -> Any:
+def expanded(
+    spec: Any, recursive: bool, collect: Collect = in_memory, skip: Callable[[str, str], object] | None = None
+) -> Any:
     """The items of one entry: paths of files, a camera index, a URL, or the image itself. Raises UserError for none."""
     if not isinstance(spec, str | os.PathLike):
         return [spec]
     text = os.fspath(spec)
     if _STREAM.match(text) and not _is_file_of_web(text):
         return [text]
-    path = local(text, anew=True)
+    path, skipped = local(text, anew=True), Skipped(skip)
     try:
         if path.is_file() or member_of(str(path)):
-            return _within(path, collect)
+            return _within(path, collect, skipped)
         if path.is_dir():
-            return _among(lambda: walk(path) if recursive else entries(path), f"folder {text}", collect)
+            return _among(lambda: walk(path) if recursive else entries(path), f"folder {text}", collect, skipped)
     except OSError as error:  # no permission, or a name longer than the system takes
         raise UserError(f"source {str(error.filename or text)!r}: {error.strerror}") from None
     if text.isdecimal():
         return [int(text)]
     if glob.has_magic(text):
-        return _among(lambda: _matched(path), f"pattern {text}", collect)
+        return _among(lambda: _matched(path), f"pattern {text}", collect, skipped)
     if os.path.exists(path):
         require_file(path)
     raise UserError(f"source {text!r}: no such file or folder")
 
 
 def _matched(pattern: Path) -> Iterator[Path]:
-    return (one for one in map(Path, glob.iglob(str(pattern), recursive=True)) if not one.is_dir())
+    """What a pattern matches: without the folders, where it also names what is in them."""
+    deep = "**" in pattern.parts
+    return (one for one in map(Path, glob.iglob(str(pattern), recursive=True)) if not (deep and one.is_dir()))
 
 
-def _within(path: Path, collect: Collect) -> Any:
-    """The files that a list names, the images of a shard, or the file itself."""
+def _within(path: Path, collect: Collect, skipped: Skipped) -> Any:
+    """The files that a list names, the images and videos of a shard, or the file itself."""
     if is_list(path, _is_taken):
         return collect(listed(path, _is_taken), sort=False)
-    return collect(_images_in([path]) if is_shard(path) else [path], sort=False)
+    if not is_shard(path):
+        return collect([path], sort=False)
+    return _told(collect(_files_in([path], skipped), sort=False), str(path), skipped)
 
 
-def _among(paths: Callable[[], Iterable[Path]], what: str, collect: Collect) -> Any:
-    """The images and videos among paths; where there are none, those in shards."""
+def _among(paths: Callable[[], Iterable[Path]], what: str, collect: Collect, skipped: Skipped) -> Any:
+    """The images and videos among paths; where there are none, those in shards. A warning counts all others."""
     if any(map(_is_taken, paths())) or not any(map(is_shard, paths())):
-        return usable(paths(), what, _is_taken, collect)
-    return collect(_images_in(usable(paths(), what, is_shard)), sort=False)
+        return _told(collect(_usable(paths(), _is_taken, skipped), sort=True), what, skipped)
+    shards = in_memory(_usable(paths(), is_shard, skipped), sort=True)
+    return _told(collect(_files_in(shards, skipped), sort=False), what, skipped)
 
 
-def _images_in(shards: Iterable[Path]) -> Iterator[Path]:
-    """The images of shards, as paths into them, in their order."""
+def _told(found: Any, what: str, skipped: Skipped) -> Any:
+    """What was found, after a warning that counts the rest. Raises UserError where nothing was found."""
+    if not found:
+        raise UserError(f"{what}: no image or video in it, but {skipped}")
+    if skipped.counts:
+        _log.warning("%s", shown(f"{what}: skipped {skipped}"))
+    return found
+
+
+def _files_in(shards: Iterable[Path], skipped: Skipped) -> Iterator[Path]:
+    """The images and videos of shards, as paths into them, in their order."""
     from detect.data.sources import parquet, webdataset  # late: they bring all that reads labels
 
     for shard in shards:
-        read = webdataset if shard.suffix.lower() == ".tar" else parquet
-        yield from (shard / place for place in read.places(shard))
+        if shard.suffix.lower() == ".tar":
+            found = webdataset.places(shard, _is_taken, _ignored(shard, skipped, reason_by_name))
+        else:
+            found = parquet.places(shard, _ignored(shard, skipped, lambda _: "columns of Parquet files"))
+        yield from (shard / place for place in found)
+
+
+def _ignored(shard: Path, skipped: Skipped, reason_of: Callable[[PurePath], str]) -> Callable[[str, str], None]:
+    """Counts what a shard holds and is not read: its name, and the reason where that is not `reason_of` the name."""
+    return lambda name, reason: skipped.add(f"{shard}/{name}", reason or reason_of(PurePath(name)))
 
 
 def _is_file_of_web(url: str) -> bool:
@@ -113,7 +144,7 @@ def _is_file_of_web(url: str) -> bool:
     return is_web(url) and (path.endswith("/") or is_image(Path(path)))
 
 
-def _is_taken(path: Path) -> bool:
+def _is_taken(path: PurePath) -> bool:
     return is_image(path) or is_video(path)
 
 
@@ -142,8 +173,9 @@ def _folder(path: Path) -> Path:
 
 
 def natural(path: Path | str) -> list[tuple[int, str]]:
-    """The key of natural order: frame 9 comes before frame 10."""
-    return [(int(s), "") if s.isdecimal() else (-1, s) for s in re.split(r"(\d+)", str(path))]
+    """The key of natural order: frame 9 comes before frame 10. Of equal numbers (9, 09) letters decide."""
+    text = str(path)
+    return [*((int(s), "") if s.isdecimal() else (-1, s) for s in re.split(r"(\d+)", text)), (-1, text)]
 
 
 def entries(folder: Path) -> Iterator[Path]:
@@ -175,38 +207,13 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def usable(paths: Iterable[Path], what: str, taken: Callable[[Path], bool], collect: Collect = in_memory) -> Any:
-    """The paths that `taken` accepts, in natural order. A warning counts the others by reason.
-
-    Args:
-        paths: of files and folders.
-        what: what they are from, for messages.
-        taken: whether a file is an image or a video.
-        collect: keeps them.
-
-    Raises:
-        UserError: no path is accepted.
-    """
-    skipped = dict[str, tuple[int, str]]()  # how many of each reason, and the name of the first
-
-    def kept() -> Iterator[Path]:
-        for path in paths:
-            if reason := _reason(path, taken):
-                count, first = skipped.get(reason, (0, path.name))
-                skipped[reason] = count + 1, min(first, path.name)
-            else:
-                yield path
-
-    found = collect(kept(), sort=True)
-    counts = (f"{count} {reason} ({first})" for reason, (count, first) in sorted(skipped.items()))
-    message = ", ".join(counts) or "nothing"
-    if _FOLDERS in skipped:
-        message += "; for those in its folders put /**/* after its name, quoted, or --recursive on detect predict"
-    if not found:
-        raise UserError(f"{what}: no image or video in it, but {message}")
-    if skipped:
-        _log.warning("%s", shown(f"{what}: skipped {message}"))
-    return found
+def _usable(paths: Iterable[Path], taken: Callable[[Path], bool], skipped: Skipped) -> Iterator[Path]:
+    """The paths of files that `taken` accepts."""
+    for path in paths:
+        if reason := _reason(path, taken):
+            skipped.add(path, reason)
+        else:
+            yield path
 
 
 def is_list(path: Path, taken: Callable[[Path], bool]) -> bool:
@@ -250,19 +257,19 @@ def _remote(url: str, where: str, taken: Callable[[Path], bool]) -> Path:
 
 
 def _reason(path: Path, taken: Callable[[Path], bool]) -> str:
-    """Why a path is skipped, in the plural; "" if it is not."""
+    """Why a path is skipped, in the plural; "" if it is not. The system is asked once: there may be millions."""
     if path.name.startswith("."):
         return "hidden"
-    if path.is_dir():
-        return _FOLDERS
-    if not path.exists():
+    try:
+        mode = path.stat().st_mode
+    except OSError:
         return "broken links"
-    if not path.is_file():
+    if stat.S_ISDIR(mode):
+        return FOLDERS
+    if not stat.S_ISREG(mode):
         return "that are not files"
-    if taken(path):
-        return ""
-    return "in formats that cannot be decoded" if is_unreadable(path) else "of other types"
+    return "" if taken(path) else reason_by_name(path)
 
 
-def is_video(path: Path) -> bool:
+def is_video(path: PurePath) -> bool:
     return path.suffix.lower() in VIDEOS and not path.name.startswith(".")

@@ -16,6 +16,7 @@ from detect.errors import UserError
 from detect.inference.arrays import as_rgb
 from detect.inference.folder import common_folder, expanded, is_video, name_below
 from detect.inference.video import MAX_FRAME_PIXELS, Camera, Video
+from detect.inference.video_range import FrameRange, RepeatableVideo, VideoRange
 from detect.storage.fetch import ahead
 from detect.types import Frame
 from detect.utils.atomic_io import TREES
@@ -229,9 +230,17 @@ def open_source(
     return Source(parts, _kind(parts), [item for item in items if isinstance(item, Path)], skip_bad)
 
 
-def open_part(path: Path, name: str, vid_stride: int = 1, max_pixels: int = 0) -> SourcePart:
-    """One file of a source. Raises UserError where it cannot be read; arguments as of `open_source`."""
-    return _part(path, {path: name}, 0, vid_stride, max_pixels)
+def open_part(
+    path: Path, name: str, vid_stride: int = 1, max_pixels: int = 0, frames: FrameRange | None = None
+) -> SourcePart:
+    """One file of a source, with the same frames on every machine, or a range of the frames of a video.
+
+    Raises:
+        UserError: it cannot be read; arguments as of `open_source`.
+    """
+    if frames is not None:
+        return VideoRange(path, name, frames, vid_stride, max_pixels or MAX_FRAME_PIXELS)
+    return _part(path, {path: name}, 0, vid_stride, max_pixels, RepeatableVideo)
 
 
 def _names(paths: list[Path]) -> dict[Path, str]:
@@ -240,7 +249,9 @@ def _names(paths: list[Path]) -> dict[Path, str]:
     return {path: name_below(path, root) for path in paths}
 
 
-def _part(item: Any, names: dict[Path, str], index: int, stride: int, max_pixels: int) -> SourcePart:
+def _part(
+    item: Any, names: dict[Path, str], index: int, stride: int, max_pixels: int, video: type[Video] = Video
+) -> SourcePart:
     if isinstance(item, bool | None):
         raise UserError(f"source {item!r}: name an image, a folder, a video, a camera or a URL")
     if isinstance(item, int):
@@ -255,7 +266,7 @@ def _part(item: Any, names: dict[Path, str], index: int, stride: int, max_pixels
         return SignalPart(item, names[item])
     if _is_image(item):
         return ImagePart(item, names[item], max_pixels or MAX_PIXELS)
-    return Video(item, names[item], stride, max_pixels=max_pixels or MAX_FRAME_PIXELS)
+    return video(item, names[item], stride, max_pixels=max_pixels or MAX_FRAME_PIXELS)
 
 
 def _is_image(path: Path) -> bool:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from fractions import Fraction
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +21,9 @@ from detect.errors import UserError
 from detect.inference.demuxers import allowed
 from detect.inference.timeline import Timeline
 from detect.storage.fetch import local_path
+from detect.storage.shards import member_of
 from detect.types import Frame
+from detect.utils.atomic_io import open_file
 from detect.utils.interrupt import Caller
 
 NETWORK_TIMEOUT = (10.0, 10.0)  # seconds to open and to read
@@ -29,14 +32,18 @@ MAX_FRAME_PIXELS = 35_651_584
 _log = logging.getLogger("detect")
 
 
+class DamagedError(Exception):
+    """A packet or frame of a video is damaged."""
+
+
 class Video:
     """The frames of a video file or of a stream.
 
     `count` is the number of frames that the container declares, or None; `rate` the average frames a second, after the
-    stride; `has_end` tells whether it is a file, or a stream whose container declares its duration. `Frame.time` is the
-    presentation time in seconds, true also if the rate varies; `Frame.index` is the number of the frame in the file.
-    Frames that cannot be decoded are left out, and a warning tells how many; the others keep their numbers: see
-    `Timeline`.
+    stride; `has_end` tells whether it is a file, or a stream whose container declares its duration; `report` says, once
+    the end is reached, what could not be read. `Frame.time` is the presentation time in seconds, true also if the rate
+    varies; `Frame.index` is the number of the frame in the file. Frames that cannot be decoded are left out, and a
+    warning tells how many; the others keep their numbers: see `Timeline`.
 
     Args:
         address: the path of a file, or the URL of a stream.
@@ -50,6 +57,8 @@ class Video:
     """
 
     number = 0
+    threads = "AUTO"  # of the decoder
+    strict = False  # whether anything damaged is a DamagedError
 
     def __init__(
         self,
@@ -62,10 +71,12 @@ class Video:
         self.name, self.stride, self.live, self.max_pixels = name, stride, live, max_pixels
         # The "file:" prefix keeps a colon in a name from being read as a protocol.
         self._url = str(address) if live else f"file:{local_path(address)}"
+        self._member = None if live else member_of(str(address))
+        self._stored: BufferedReader | None = None  # the file within a shard, where it is one
         self._limits = {"max_pixels": str(max_pixels)}
         self._options = allowed(self._url) | self._limits | {"rtsp_transport": "tcp"}
         self._label = name if live else str(address)  # a URL may hold a password
-        self._ended = self._too_large = ""
+        self._ended = self._too_large = self.report = ""
         self._call = Caller()  # FFmpeg may wait for ever
         self._container: Any = self._call(self._opened)
         stream = self._container.streams.video[0]
@@ -75,6 +86,12 @@ class Video:
         self.has_end = not live or bool(self._container.duration)  # a live stream declares none
         if not live:  # a folder may hold thousands: each is opened again when it is read
             self.close()
+
+    def open(self) -> Any:
+        """The container, which is opened if it is not open."""
+        if self._container is None:
+            self._container = self._open()
+        return self._container
 
     def _opened(self) -> Any:
         """Open the container for the first time."""
@@ -90,8 +107,8 @@ class Video:
         if stream.codec_context is None:
             container.close()
             raise UserError(f"{self._label}: there is no decoder for its video; convert it to MP4 with H.264")
-        stream.codec_context.options = self._limits
-        stream.thread_type = "AUTO"
+        stream.codec_context.options = self._limits | ({"err_detect": "explode"} if self.strict else {})
+        stream.thread_type = self.threads
         return container
 
     def _checked(self, more: Mapping[str, str] = MappingProxyType({})) -> Any:
@@ -103,13 +120,13 @@ class Video:
         timeout = NETWORK_TIMEOUT if self.live else None
         av.logging.set_level(None)  # torchvision before 0.22 has FFmpeg's messages printed: the summary is ours
         try:
-            container = av.open(self._url, options={**self._options, **more}, timeout=timeout)
+            container = av.open(self._input(), options={**self._options, **more}, timeout=timeout)
         except av.error.ArgumentError:  # FFmpeg's error for a container that is not on the list
             raise UserError(
                 f"{self._label}: not an image or a video that is opened (playlists, lists of files, subtitles and "
                 "rare containers are not): name the video itself, or convert it to MP4"
             ) from None
-        except (av.error.FFmpegError, OSError) as error:
+        except (av.error.FFmpegError, OSError) as error:  # or the shard cannot be read
             kind = "a stream that can be opened" if self.live else "an image or a video that can be read"
             raise UserError(f"{self._label}: not {kind} ({error.strerror or error})") from None
         try:
@@ -121,6 +138,15 @@ class Video:
             container.close()
             raise
         return container
+
+    def _input(self) -> Any:
+        """What FFmpeg opens: an address, or the file within a shard."""
+        if self._member is None:
+            return self._url
+        if self._stored is None:
+            self._stored = open_file(self._member.path)
+        self._stored.seek(0)
+        return self._stored
 
     def _large(self, context: Any) -> str:
         """A description of the frame size of a decoder if it is too large, else ""."""
@@ -140,15 +166,13 @@ class Video:
             self._call.close(frames.close)
 
     def _frames(self) -> Generator[Frame, None, None]:
-        if self._container is None:
-            self._container = self._open()
-        timeline = Timeline(self._container, self._container.streams.video[0], self.live)
+        timeline = Timeline(self.open(), self._container.streams.video[0], self.live)
         good, matrix = 0, None
         try:
             for decoded in self._decode(timeline):
                 place = timeline.place(decoded)
                 if place is None or decoded.is_corrupt:
-                    timeline.damaged()
+                    self._damaged(timeline)
                     continue
                 index, seconds = place
                 good += 1
@@ -156,6 +180,8 @@ class Video:
                 if index % self.stride == 0:
                     image = upright(decoded.to_ndarray(format="rgb24"), matrix)
                     yield Frame(image, self.name, index, seconds, part=self.number)
+            if timeline.waiting and self.strict:  # at the end decoders leave out damaged frames without an error
+                raise DamagedError
             self._report(timeline, good)
         finally:
             self._close()
@@ -170,20 +196,26 @@ class Video:
                 packet = next(packets)
                 timeline.read(packet)
                 if packet.is_corrupt:
-                    timeline.damaged()
+                    self._damaged(timeline)
                 if packet.is_corrupt and not timeline.joins:  # in a transport stream it may be the last one of a part
                     continue
                 decoded_frames = packet.decode()
             except StopIteration:
                 return
             except av.error.InvalidDataError:
-                timeline.damaged()
+                self._damaged(timeline)
                 self._too_large = self._large(packet.stream.codec_context) or self._too_large
             except (av.error.FFmpegError, OSError) as error:
+                self._damaged(timeline)
                 self._ended = f" (reading ended early: {error.strerror or error})"
                 return
             else:
                 yield from decoded_frames
+
+    def _damaged(self, timeline: Timeline) -> None:
+        if self.strict:
+            raise DamagedError
+        timeline.damaged()
 
     def _report(self, timeline: Timeline, good: int) -> None:
         """Log one line if fewer frames were read than the file should hold."""
@@ -191,14 +223,16 @@ class Video:
         count = timeline.count(0 if self.live else stream.frames)
         if good < count:
             text = f"{good} of {count} frames could be read; the others are left out and keep their numbers"
-        elif not self.live and end < (seconds := _declared(self._container)) - 0.1 - 2 * float(1 / (self.rate or 1)):
+        elif not self.live and end < (seconds := declared_seconds(self._container)) - 0.1 - 2 * float(
+            1 / (self.rate or 1)
+        ):
             text = f"{good} frames read; it ends at {end:.1f} s of {seconds:.1f} s"
         elif self._ended:
             text = f"{good} frames read"
         else:
             return
-        why = f" ({self._too_large})" if self._too_large else self._ended
-        _log.warning("%s: %s%s", self._label, text, why)
+        self.report = text + (f" ({self._too_large})" if self._too_large else self._ended)
+        _log.warning("%s: %s", self._label, self.report)
 
     def close(self) -> None:
         """Close the file or connection; iterating opens it again."""
@@ -209,6 +243,9 @@ class Video:
         container, self._container = self._container, None
         if container is not None:
             container.close()
+        if self._stored is not None:
+            self._stored.close()
+            self._stored = None
 
 
 def _unnamed(cls: Any, value: int) -> Any:
@@ -235,7 +272,7 @@ def display_matrix(decoded: Any) -> tuple[int, ...]:
     return (a, b, c, d) if a * d - b * c else (1, 0, 0, 1)
 
 
-def _declared(container: Any) -> float:
+def declared_seconds(container: Any) -> float:
     """The duration in seconds that a container without a table of frames declares; 0 if it declares none."""
     stream = container.streams.video[0]
     hours, _, rest = stream.metadata.get("DURATION", "").partition(":")

@@ -13,7 +13,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from io import BufferedReader, BytesIO
+from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from detect.utils.arrow import require_arrow
 from detect.utils.atomic_io import TREES
 
 MEMBER = re.compile(r"^(.*\.(tar|parquet))[/\\](\d{1,18})[+-](\d{1,18})[/\\]([^/\\]+)$", re.IGNORECASE | re.DOTALL)
-LARGEST = 2**30  # bytes of a file in a shard, and of the images of a row group
+LARGEST = 2**30  # bytes of a file in a remote shard, and of the images of a row group
 _KEPT = 4  # row groups that a process keeps decoded
 
 
@@ -56,6 +56,46 @@ def member_of(path: str) -> Member | None:
     return Member(found[1], found[2].lower() == "tar", int(found[3]), int(found[4]), found[5])
 
 
+class _Slice(RawIOBase):
+    """A file within a local tar, read where it lies: a video may be longer than memory."""
+
+    def __init__(self, member: Member) -> None:
+        self.file, self.name = open(member.shard, "rb"), member.path  # noqa: SIM115  (closed with this)
+        self.start, self.size, self.place = member.start, member.size, 0
+        if os.fstat(self.file.fileno()).st_size < self.start + self.size:
+            self.close()
+            raise OSError(22, "the shard ends before this file does", member.path)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.place, os.SEEK_END: self.size}[whence]
+        self.place = max(base + offset, 0)
+        return self.place
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._next(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        return self._next(self.size)
+
+    def _next(self, most: int) -> bytes:
+        self.file.seek(self.start + self.place)
+        data = self.file.read(max(min(most, self.size - self.place), 0))
+        self.place += len(data)
+        return data
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
+
+
 def open_member(
     member: Member, part_of: Callable[[str, int, int], bytes | None], local_path: Callable[[str], str]
 ) -> BufferedReader:
@@ -70,38 +110,39 @@ def open_member(
         OSError: the shard cannot be read, or ends before the file does.
         UserError: it is too large, or the Parquet file has no such row or no images.
     """
-    if member.is_tar:
-        if member.size > LARGEST:
-            raise UserError(f"{member.path}: a file of more than {LARGEST:,} bytes is not read from a shard")
-        data = part_of(member.shard, member.start, member.size)
-        if data is None:
-            with open(member.shard, "rb") as file:
-                file.seek(member.start)
-                data = file.read(member.size)
-        if len(data) != member.size:
-            raise OSError(22, "the shard ends before this file does", member.path)
-    else:
-        data = _row_groups.image(local_path(member.shard), member)
+    if not member.is_tar:
+        return BufferedReader(BytesIO(_row_groups.image(local_path(member.shard), member)))
+    if TREES in member.shard and member.size > LARGEST:
+        raise UserError(f"{member.path}: a file of more than {LARGEST:,} bytes is not read from a remote shard")
+    data = part_of(member.shard, member.start, member.size)
+    if data is None:
+        return BufferedReader(_Slice(member))
+    if len(data) != member.size:
+        raise OSError(22, "the shard ends before this file does", member.path)
     return BufferedReader(BytesIO(data))
 
 
-def image_column(schema: Any, name: str) -> tuple[str, ...]:
-    """The path of the column of encoded images in the schema of a Parquet file, such as ("image", "bytes").
+def image_columns(schema: Any, name: str) -> list[tuple[str, ...]]:
+    """The paths of the columns of encoded images in the schema of a Parquet file, such as ("image", "bytes").
+
+    The first is read.
 
     Raises:
         UserError: there is none.
     """
     import pyarrow as pa
 
-    binary = (pa.types.is_binary, pa.types.is_large_binary)
+    binary, found = (pa.types.is_binary, pa.types.is_large_binary), list[tuple[str, ...]]()
     for field in schema:
         if pa.types.is_struct(field.type):
             inner = {part.name: part.type for part in field.type}
             if "bytes" in inner and any(is_one(inner["bytes"]) for is_one in binary):
-                return field.name, "bytes"
+                found.append((field.name, "bytes"))
         elif any(is_one(field.type) for is_one in binary):
-            return (field.name,)
-    raise UserError(f"{name}: no column holds images (binary, or a struct with bytes): {', '.join(schema.names)}")
+            found.append((field.name,))
+    if not found:
+        raise UserError(f"{name}: no column holds images (binary, or a struct with bytes): {', '.join(schema.names)}")
+    return found
 
 
 def open_parquet(path: str, name: str) -> Any:
@@ -150,7 +191,7 @@ class _RowGroups:
         with open_parquet(path, name) as file:
             if group >= file.num_row_groups:
                 raise OSError(22, "the Parquet file has no such row group", name)
-            column = image_column(file.schema_arrow, name)
+            column = image_columns(file.schema_arrow, name)[0]
             if file.metadata.row_group(group).total_byte_size > LARGEST:
                 raise UserError(f"{name}: row group {group} has more than {LARGEST:,} bytes: write it in smaller ones")
             try:

@@ -5,7 +5,9 @@ import shutil
 import zlib
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 from PIL import Image
@@ -16,6 +18,8 @@ from detect.bulk.engines import Computed
 from detect.bulk.manifest import Manifest, Part, cut, part_size
 from detect.bulk.ray_engine import OnRay
 from detect.errors import UserError
+from detect.inference import video_range
+from detect.inference.video_range import FrameRange, VideoRange
 from tests.reference.planted import film, moving, planted
 from tests.reference.runs import tiny_weights
 
@@ -94,6 +98,34 @@ def test_every_input_is_accounted_for_once(whole: Path, run: Run, capsys: pytest
     assert "2 failed; the first: " in said.err and "failures.jsonl" in said.err
 
 
+def test_a_long_video_is_several_parts(run: Run, tmp_path: Path, monkeypatch, capsys) -> None:
+    """Their rows are those of the undivided video; a kill costs a part; damage and what lacks is found."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    film(tmp_path / "film.mp4", moving(60)[0], [Fraction(i, 10) for i in range(60)], Fraction(10))
+    flags = ("--source", str(tmp_path / "film.mp4"), "--part-images", "10", "--vid-stride", "2")
+    assert run(tmp_path / "whole", *flags) == 0 and len(list(tmp_path.glob("whole/part-*"))) == 1
+    monkeypatch.setattr(video_range, "LONG", 0)
+    capsys.readouterr()
+    out = tmp_path / "out"
+    assert run(out, *flags) == 0 and "1 input (30 frames)" in capsys.readouterr().out
+    expected = contents(out)
+    assert rows(out) == rows(tmp_path / "whole") and len(list(out.glob("part-*"))) == 3
+    (out / "part-00001.parquet").unlink()
+    assert run(out, *flags, "--resume", "true") == 0 and contents(out) == expected
+    table = parquet.read_table(out / "part-00001.parquet")
+    for wrong in (table[1:], table[:0], parquet.read_table(out / "part-00000.parquet")):
+        parquet.write_table(wrong, out / "part-00001.parquet")
+        assert run(out, *flags, "--resume", "true") == 2 and "part-00001.parquet has " in capsys.readouterr().err
+    read = VideoRange.__iter__
+    with monkeypatch.context() as patch:
+        patch.setattr(VideoRange, "__iter__", lambda self: setattr(self, "report", "9 of 10") or islice(read(self), 9))
+        (out / "part-00001.parquet").unlink()
+        assert run(out, *flags, "--resume", "true") == 0
+    said = capsys.readouterr()
+    assert "(29 frames): 0 with predictions, 0 without, 0 failed, 1 read in part" in said.out
+    assert "0 failed, 1 were read in part; the first: film.mp4: 9 of 10" in said.err
+
+
 def test_an_input_without_objects_is_no_failure(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "out", "--conf", "1") == 0
     assert "0 with predictions, 9 without, 2 failed" in capsys.readouterr().out
@@ -104,8 +136,8 @@ def test_an_input_without_objects_is_no_failure(run: Run, tmp_path: Path, capsys
     "kept",
     [
         ["inputs.jsonl"],
-        ["inputs.jsonl", "job.json", "part-00001.parquet"],
-        pytest.param(["inputs.jsonl", "job.json"], marks=pytest.mark.slow),
+        ["inputs.jsonl", "skipped.jsonl", "job.json", "part-00001.parquet"],
+        pytest.param(["inputs.jsonl", "skipped.jsonl"], marks=pytest.mark.slow),
         pytest.param([], marks=pytest.mark.slow),
     ],
     ids=len,
@@ -178,7 +210,7 @@ def test_without_ray_the_message_says_how_to_go_on(run: Run, tmp_path: Path, cap
     assert "pip install 'gridhead[ray]'" in said and "--workers 0" in said and not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("damage", ["cut", "a row lacks"])
+@pytest.mark.parametrize("damage", ["cut", "a row lacks", "a row is doubled"])
 def test_a_damaged_part_is_named(whole: Path, run: Run, tmp_path: Path, capsys, damage: str) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     shutil.copytree(whole, out := tmp_path / "out")
@@ -186,12 +218,16 @@ def test_a_damaged_part_is_named(whole: Path, run: Run, tmp_path: Path, capsys, 
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-9])
     else:
-        parquet.write_table(parquet.read_table(path)[1:], path)
+        table = parquet.read_table(path)
+        doubled = __import__("pyarrow").concat_tables([table[:1], table])
+        parquet.write_table(table[1:] if damage == "a row lacks" else doubled, path)
     assert run(out, "--resume", "true") == 2
     said = capsys.readouterr().err
     assert f"{path}" in said and "remove it, and --resume makes it again" in said
     path.unlink()
     assert run(out, "--resume", "true") == 0 and contents(out) == contents(whole)
+    assert run(out, "--resume", "true", "--retry-failed", "true", "--iou", "0.5") == 2  # nothing is lost by a mistake
+    assert contents(out) == contents(whole)
 
 
 def test_failures_can_be_tried_again(whole: Path, run: Run, tmp_path: Path, monkeypatch) -> None:
@@ -215,12 +251,20 @@ def test_parts_hold_every_input_once_and_videos_alone(tmp_path: Path, size: int,
     files = [(name, tmp_path / name) for name in names]
     parts = list(cut(files, size))
     assert [part.number for part in parts] == list(range(len(parts)))
+    ranges = [FrameRange(0, 5, 0, 50, 0), FrameRange(5, 2, 50, None, 40)]
+    divided = list(cut(files, size, lambda _: ranges))
+    assert [part for part in divided if part.frames is None] == [
+        part._replace(number=ANY) for part in parts if not videos & {part.first}
+    ]
+    assert [(part.first, part.frames) for part in divided if part.frames] == [
+        (i, one) for i in sorted(videos) for one in ranges
+    ]
     assert [one.name for part in parts for one in part.inputs] == [name for name, _ in files]
     for part in parts:
         numbers = range(part.first, part.first + len(part.inputs))
         assert part.inputs[0].name == files[part.first][0] and len(part.inputs) <= size
         assert len(part.inputs) == 1 or not videos & set(numbers)
-        assert Part.from_json(part.to_json()) == part
+        assert all(Part.from_json(one.to_json()) == one for one in (part, *divided))
     Manifest.begin(tmp_path, {}, parts, "detections", ["score"])
     loaded = Manifest.load(tmp_path)
     assert loaded is not None and list(loaded.missing()) == parts and loaded.inputs == 11

@@ -59,7 +59,7 @@ def whole(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[st
     out = tmp_path_factory.mktemp("whole") / "out"
     finish(start(words, out, "--workers", "0"), out)
     found = contents(out)
-    assert len(found) == PARTS + 3
+    assert len(found) == PARTS + 4
     return found
 
 

@@ -6,6 +6,7 @@ import random
 import re
 import shutil
 import tarfile
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from detect.errors import UserError
 from detect.inference.folder import files_of, natural
 from detect.inference.source import open_source
 from detect.storage import resolve
-from tests.reference.planted import planted
+from tests.reference.planted import film, moving, planted
 from tests.reference.runs import tiny_weights
 from tools import convert
 
@@ -73,18 +74,96 @@ def test_images_in_shards_are_those_of_files(form, digits, weights, tmp_path, ca
     capsys.readouterr()
 
 
-def test_files_of_a_tar_that_are_no_images_are_told(tmp_path, caplog) -> None:
-    data = image(tmp_path / "x.png").read_bytes()
-    with tarfile.open(tmp_path / "odd.tar", "w") as archive:
-        for name in ("a/1.png", "a/1.json", "a/1.seg.png", "b/1.png", "notes"):
+def tar_of(path: Path, *files: tuple[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for name, data in files:
             member = tarfile.TarInfo(name)
             member.size = len(data)
             archive.addfile(member, io.BytesIO(data))
-    assert [path.name for path in files_of(str(tmp_path / "odd.tar"))] == ["1.png", "1.png"]
-    assert "1 files are left out, such as 'a/1.seg.png'" in caplog.text
-    (tmp_path / "odd.tar").write_bytes(b"no tar at all")
-    with pytest.raises(UserError, match=r"odd\.tar: not a readable tar file"):
-        files_of(str(tmp_path / "odd.tar"))
+    return path
+
+
+def test_what_a_tar_holds_is_an_input_or_listed(weights, tmp_path, caplog, capsys) -> None:
+    """Images of several pages and videos are read there as outside; every other file is counted and named."""
+    pages = [Image.fromarray(planted(48, 64, (8, 8, 30 + i, 40))) for i in range(3)]
+    for name in ("2.gif", "3.tiff", "4.webp", "5.png"):
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+    film(tmp_path / "6.mp4", moving(4)[0], [Fraction(i, 10) for i in range(4)], Fraction(10))
+    image(tmp_path / "1.png")
+    (tmp_path / "7.avi").write_bytes(b"no video")
+    inputs = [f"{i}.{suffix}" for i, suffix in enumerate(["png", "gif", "tiff", "webp", "png", "mp4", "avi"], 1)]
+    others = ["1.json", "1.seg.png", "1.txt", "a.heic", "a.tar.gz", "b.tar", "notes", "._1.png", "a/../odd", "1.json"]
+    files = [(f"a/{name}", (tmp_path / name).read_bytes()) for name in inputs]
+    tar_of(tmp_path / "odd.tar", *files, *((f"a/{name}", b"?") for name in others))
+    with tarfile.open(tmp_path / "odd.tar", "a") as archive:
+        for name, kind in (("hard.png", tarfile.LNKTYPE), ("soft.png", tarfile.SYMTYPE), ("sub", tarfile.DIRTYPE)):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, "a/1.png"
+            archive.addfile(link)
+    rows = bulk(weights, tmp_path / "odd.tar", tmp_path / "out", "--coco", str(tmp_path / "all.json"))
+    assert list(dict.fromkeys(Path(row["image"]).name for row in rows)) == inputs
+    assert [row["input"] for row in rows] == [0, *sorted([1, 2, 3, 4] * 3), 5, 5, 5, 5, 6]
+    skipped = [json.loads(line) for line in (tmp_path / "out/skipped.jsonl").open()]
+    names = [one["place"].removeprefix(f"{tmp_path}/odd.tar/") for one in skipped]
+    assert sorted(names) == sorted([*(f"a/{name}" for name in others), "hard.png", "soft.png"])
+    said = capsys.readouterr()
+    assert "7 inputs (17 frames)" in said.out and "1 failed; " in said.out and "; 12 others skipped" in said.out
+    text = "2 archives (a.tar.gz), 1 hidden (._1.png), 1 in formats that cannot be decoded (a.heic), 2 links (hard.png)"
+    assert f"skipped {text}, 5 of other types (1.json), 1 with a dot before the suffix" in caplog.text
+    words = ["--weights", str(weights), "--source", str(tmp_path / "odd.tar"), "--annotate", "false", "--skip-bad"]
+    assert main(["predict", *words, "--out", str(tmp_path / "p"), *FLAGS[:-2]]) == 0
+    assert (tmp_path / "p/detections.json").read_bytes() == (tmp_path / "all.json").read_bytes()
+    assert caplog.text.count("skipped 2 archives") == 2  # of predict, too
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"no tar at all", r"odd\.tar: not a readable tar file"),
+        (b"", r"odd\.tar: not a readable tar file"),
+        ("joined", "other files follow the end of the tar, as where several were joined by cat"),
+        ("cut", r"odd\.tar: not a readable tar file"),
+        ("without", r"odd\.tar: no image or video in it, but 1 of other types \(notes\)"),
+    ],
+)
+def test_a_tar_of_which_something_would_be_lost_is_refused(content, said, tmp_path) -> None:
+    path = tar_of(tmp_path / "odd.tar", ("1.png", bytes(3000)), ("2.png", bytes(3000)))
+    if content == "without":
+        tar_of(path, ("notes", b"?"))
+    else:
+        data = path.read_bytes()
+        path.write_bytes({"joined": data + data, "cut": data[:5000]}.get(content, content))
+    with pytest.raises(UserError, match=said):
+        files_of(str(path))
+
+
+def test_other_columns_of_images_in_parquet_are_told(tmp_path, caplog) -> None:
+    pa = pytest.importorskip("pyarrow")
+    data = image(tmp_path / "1.png").read_bytes()
+    table = pa.table({"image": [{"bytes": data, "path": "a.png"}], "mask": [data], "text": ["no image"]})
+    pa.parquet.write_table(table, tmp_path / "one.parquet")
+    assert [path.name for path in files_of(str(tmp_path / "one.parquet"))] == ["a.png"]
+    assert "one.parquet: skipped 1 columns of Parquet files (mask)" in caplog.text
+
+
+def test_what_a_folder_or_pattern_holds_is_an_input_once_or_listed(tmp_path) -> None:
+    for name in ("a/1.png", "a/01.png", "a/a/2.png", "a/.hidden.png"):
+        image(tmp_path / "top" / name)
+    (tmp_path / "top/a/notes.txt").write_text("?")
+    tar_of(tmp_path / "top/a/b.tar", ("1.png", b"?"))
+    (tmp_path / "top/a/gone.png").symlink_to(tmp_path / "nothing")
+    twice = Listing(f"{tmp_path}/top/**/a/**/*.png", False, tmp_path)
+    assert [name for name, _ in twice] == ["01.png", "1.png", "a/2.png"]  # 2.png matches in two ways
+    for source in (f"{tmp_path}/top/a", f"{tmp_path}/top/a/*"):
+        found = [json.loads(line) for line in Listing(source, False, tmp_path).skipped]
+        hidden = [(".hidden.png", "hidden")] if not source.endswith("*") else []
+        expected = [
+            ("a", "folders"),
+            ("b.tar", "archives"),
+            ("gone.png", "broken links"),
+            ("notes.txt", "of other types"),
+        ]
+        assert [(Path(one["place"]).name, one["reason"]) for one in found] == [*hidden, *expected]
 
 
 def test_every_line_of_a_list_is_an_input_once(weights, tmp_path, monkeypatch, capsys) -> None:
@@ -140,7 +219,12 @@ def test_a_list_in_another_encoding_is_read_line_by_line(tmp_path) -> None:
     assert files_of(str(tmp_path / "list.txt")) == [tmp_path / "list.txt"]
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="/\0"), min_size=1, max_size=4), max_size=12))
+@given(
+    st.lists(
+        st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=4),
+        max_size=12,
+    )
+)
 @settings(max_examples=25, deadline=None)
 def test_a_listing_on_disk_is_that_in_memory(tmp_path_factory, names) -> None:
     """Sorted in runs of three, merged two by two; names may hold line ends, and bytes that are no text."""
@@ -149,10 +233,10 @@ def test_a_listing_on_disk_is_that_in_memory(tmp_path_factory, names) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(listing, "_RUN", 3)
         patch.setattr(listing, "_RUNS", 2)
-        patch.setattr(listing, "files_of", lambda _, __, collect: collect(iter(paths), sort=True))
+        patch.setattr(listing, "files_of", lambda _, __, collect, ___: collect(iter(paths), sort=True))
         found = Listing("", False, tmp_path_factory.getbasetemp())
-    assert [path for _, path in found] == sorted(paths, key=natural) and len(found) == len(paths)
-    assert len(list(zip(found, found, strict=True))) == len(paths)  # two iterators at the same time
+    assert [path for _, path in found] == sorted(set(paths), key=natural) and len(found) == len(set(paths))
+    assert len(list(zip(found, found, strict=True))) == len(found)  # two iterators at the same time
 
 
 def test_names_of_a_listing_are_those_of_a_source(tmp_path) -> None:

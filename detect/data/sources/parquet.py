@@ -7,14 +7,14 @@ are in the schema. Shards of `tools/convert.py` also have `coco`, JSON with all 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from detect.data.sources.shards import Records, Shards
 from detect.errors import UserError
 from detect.storage.fetch import local_path
-from detect.storage.shards import image_column, open_parquet
+from detect.storage.shards import image_columns, open_parquet
 from detect.utils.arrow import require_arrow
 
 _OBJECTS = ("objects", "annotations")
@@ -31,7 +31,7 @@ class Parquet(Shards):
         """Add the rows of one file, of whose images only the names are read."""
         with open_parquet(local_path(shard), str(shard)) as file:
             schema = file.schema_arrow
-            image = image_column(schema, str(shard))
+            image = image_columns(schema, str(shard))[0]
             there = set(schema.names)
             labels = "coco" if "coco" in there else next((key for key in _OBJECTS if key in there), None)
             if labels is None:
@@ -43,14 +43,20 @@ class Parquet(Shards):
                 records.add(f"{name}/{place}", _content(content, labels), where)
 
 
-def places(shard: Path) -> Iterator[str]:
+def places(shard: Path, skip: Callable[[str, str], None]) -> Iterator[str]:
     """Where each image of a Parquet file is in it: see `detect.storage.shards`.
+
+    Args:
+        shard: the file.
+        skip: takes the name of each other column of images.
 
     Raises:
         UserError: it cannot be read, or has no images.
     """
     with open_parquet(local_path(shard), str(shard)) as file:
-        image = image_column(file.schema_arrow, str(shard))
+        image, *others = image_columns(file.schema_arrow, str(shard))
+        for column in others:
+            skip(column[0], "")
         yield from (place for place, _ in _rows(file, image, [], str(shard)))
 
 

@@ -7,9 +7,9 @@ that also has a COCO file (`instances_train.json`) is read by that, which takes 
 from __future__ import annotations
 
 import json
-import logging
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,11 +19,10 @@ from detect.data.sources.shards import Records, Shards
 from detect.errors import UserError
 from detect.storage.shards import LARGEST
 from detect.utils.atomic_io import open_file
-from detect.utils.names import shown
 
 _LABELS = 2**26  # bytes of the json of one image
 _MOST = 10_000_000  # files in a shard
-_log = logging.getLogger("detect")
+_DOTS = "with a dot before the suffix, which WebDataset takes for other parts of a sample"
 
 
 class WebDataset(Shards):
@@ -36,6 +35,8 @@ class WebDataset(Shards):
         """Add the samples of one file. Nothing is unpacked: names in it are keys, and parts of paths for people."""
         key, parts = None, dict[str, Any]()
         for member, data in _members(shard):
+            if _irregular(member) or member.size > LARGEST:
+                continue
             if member.name == META:
                 records.categories = records.categories or _categories(data, shard)
                 continue
@@ -51,22 +52,35 @@ class WebDataset(Shards):
         _add(parts, name, records)
 
 
-def places(shard: Path) -> Iterator[str]:
-    """Where each image of a tar is in it: see `detect.storage.shards`. A warning counts what is only called like one.
+def places(shard: Path, taken: Callable[[PurePosixPath], bool], skip: Callable[[str, str], None]) -> Iterator[str]:
+    """Where each image and video of a tar is in it: see `detect.storage.shards`.
+
+    Args:
+        shard: the tar.
+        taken: whether a file is an image or a video, by its name.
+        skip: takes the name of each other file, and the reason where its name does not tell it.
 
     Raises:
         UserError: it cannot be read.
     """
-    left_out, first = 0, ""
     for member, _ in _members(shard, labels=False):
         _, stem, suffix = _key(member.name)
-        if suffix in SUFFIXES:
+        name = PurePosixPath(member.name)
+        if member.isdir():
+            continue
+        if why := _irregular(member):
+            skip(member.name, why)
+        elif taken(name) and suffix == name.suffix.lower():
             yield _place(member, stem, suffix)
-        elif PurePosixPath(member.name).suffix.lower() in SUFFIXES:
-            left_out, first = left_out + 1, first or member.name
-    if left_out:
-        why = "in WebDataset the kind of a file is what follows the first dot of its name"
-        _log.warning("%s", shown(f"{shard}: {left_out:,} files are left out, such as {first!r}: {why}"))
+        else:
+            skip(member.name, _DOTS if taken(name) else "")
+
+
+def _irregular(member: tarfile.TarInfo) -> str:
+    """Why a member of a tar is no file whose bytes follow its header; "" for one that is."""
+    if member.islnk() or member.issym():
+        return "links"
+    return "that are not files" if not member.isreg() else "with holes (sparse)" if member.sparse is not None else ""
 
 
 def _key(name: str) -> tuple[str, str, str]:
@@ -94,22 +108,26 @@ def _add(parts: dict[str, Any], name: str, records: Records) -> None:
 
 
 def _members(shard: Path, labels: bool = True) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
-    """Each regular file of a tar, and with `labels` its content if it is a json of bounded size."""
+    """Each member of a tar, and with `labels` its content if it is a json of bounded size."""
     try:
         with open_file(shard) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for count, member in enumerate(archive):
                 if count >= _MOST:
                     raise UserError(f"{shard}: holds more than {_MOST:,} files: cut it into several shards")
-                if not member.isreg() or member.sparse is not None or member.size > LARGEST:
-                    continue
                 data = b""
-                if labels and member.name.lower().endswith(".json"):
+                if labels and member.name.lower().endswith(".json") and not _irregular(member):
                     if member.size > _LABELS:
                         raise UserError(f"{shard}: {member.name!r:.100} has {member.size:,} bytes, too many for labels")
                     opened = archive.extractfile(member)  # which reads, and writes nothing
                     data = opened.read() if opened else b""
                 yield member, data
                 vars(archive)["members"].clear()  # it would keep them all
+            file.seek(archive.offset)
+            if any(chunk.strip(b"\0") for chunk in iter(partial(file.read, 2**20), b"")):
+                raise UserError(
+                    f"{shard}: other files follow the end of the tar, as where several were joined by cat: join them "
+                    "by tar --concatenate, or give them one by one"
+                )
     except (tarfile.TarError, EOFError, OSError, ValueError) as error:
         raise UserError(f"{shard}: not a readable tar file, which may not be compressed ({error})") from None
 
