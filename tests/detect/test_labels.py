@@ -1,5 +1,6 @@
 """Labels written in every format: what is written is read back equal."""
 
+import errno
 import json
 from xml.etree import ElementTree
 
@@ -10,6 +11,7 @@ from PIL import Image
 from anchors.oriented import oriented_to_corners
 from detect.data.bad_records import BadRecords
 from detect.data.outlines import Outlines
+from detect.data.sources.base import UNFINISHED
 from detect.data.sources.coco import from_coco
 from detect.data.sources.formats import load_data
 from detect.data.sources.label_studio import unpacked
@@ -164,6 +166,30 @@ def test_every_image_is_written_and_nothing_is_overwritten(tmp_path, form):
     with pytest.raises(UserError, match="holds something already"):
         write_dataset({"train": given}, tmp_path / "out", form)
     assert before == {path: path.read_bytes() for path in (tmp_path / "photos").rglob("*.png")}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_was_not_written_to_its_end_is_not_read(tmp_path, form, monkeypatch):
+    kind, given, out = REGISTRIES["labels"][form], labels(tmp_path / "photos"), tmp_path / "out"
+    write = kind.write
+
+    def interrupted(self, sets, folder):
+        write(self, sets, folder)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(kind, "write", interrupted)
+    with pytest.raises(OSError, match="No space"):
+        write_dataset({"train": given}, out, form)
+    for place in (out, *(path for path in out.rglob("*") if path.suffix in (".json", ".yaml") or path.name == "train")):
+        if len(place.relative_to(out).parts) < 3:
+            with pytest.raises(UserError, match="out: this dataset is being written, or writing it was interrupted"):
+                load_data(place, "train")
+    (out / UNFINISHED).unlink()
+    load_data(out, "train", allow_outside=True)
+    monkeypatch.setattr(kind, "write", lambda *_: (_ for _ in ()).throw(UserError("refused")))
+    with pytest.raises(UserError, match="refused"):
+        write_dataset({"train": given}, tmp_path / "other", form, images="copy" if kind.beside else "refer")
+    assert kind.beside or not (tmp_path / "other").exists()
 
 
 def test_names_without_suffix_stay_distinct():

@@ -43,6 +43,9 @@ Splits = dict[str, Callable[[bool], Annotations]]
 """For each split the function that reads it; its argument is `skip_bad`."""
 
 
+UNFINISHED = "unfinished-dataset"  # a file in the folder of a dataset as long as it is being written
+
+
 @dataclass(frozen=True)
 class Source:
     """What `--data` names.

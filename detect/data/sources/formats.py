@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from detect.data.annotations import Annotations
-from detect.data.sources.base import Format, Source, Splits, accepted
+from detect.data.sources.base import UNFINISHED, Format, Source, Splits, accepted
 from detect.data.sources.inventory import split_name
 from detect.errors import UserError
 from detect.registry import REGISTRIES
@@ -58,6 +58,12 @@ def recognise(spec: str | Path, image_level_labels: str = "", allow_outside: boo
     source = Source(path, image_level_labels, allow_outside)
     if os.path.exists(source.path) and not os.path.isdir(source.path):
         require_file(source.path)
+    for folder in (source.path, *source.path.parents[:2]):
+        if os.path.exists(folder / UNFINISHED):
+            raise UserError(
+                f"{folder}: this dataset is being written, or writing it was interrupted: write it again (what there "
+                f"is of it can be read without the file {UNFINISHED} in it)"
+            )
     found = next(filter(None, (form.splits(source) for form in _formats(image_level_labels))), None)
     if found is None:
         there = os.path.exists(source.path)
