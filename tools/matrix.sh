@@ -38,8 +38,9 @@ environment() { # python, libraries -> the folder of an environment, made if nee
 
 run() { # number of the row
   read -r python libraries aten onednn threads <<<"${ROWS[$1 - 1]}"
-  local folder log="$DIR/row-$1.log" start=$SECONDS
+  local folder log="$DIR/row-$1.log" start
   folder=$(environment "$python" "$libraries") || { echo "| $1 | no environment for Python $python |"; return 1; }
+  start=$SECONDS
   (
     [ "$aten" = - ] || export ATEN_CPU_CAPABILITY=$aten
     [ "$onednn" = - ] || export ONEDNN_MAX_CPU_ISA=$onednn
