@@ -144,8 +144,9 @@ class _Counter:
 
 def _holds(part: Part, frame: float) -> bool:
     """Whether a part may have a row for a frame; those of the last range of a video have no end, nor have errors."""
-    first, length, _, end, _ = part.frames or (0, 0, 0, None, 0)
-    return frame == inf or (first <= frame and (end is None or frame < first + length))
+    if frame == inf or (frames := part.frames) is None:
+        return frame >= 0
+    return frames.first <= frame and (frames.end is None or frame < frames.first + frames.length)
 
 
 def _wrong(manifest: Manifest, part: Part, what: str) -> UserError:
