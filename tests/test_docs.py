@@ -32,6 +32,14 @@ OF_TRAIN = "--config --plugin " + " ".join(f"--{option.name.replace('_', '-')}" 
 QUICK = ("docs/how-to/pretrained.md", "docs/how-to/settings.md")  # pages whose blocks take a second or two
 
 
+# How the names of figures begin, and what their pages say of how they are made; the tour's: tests/detect/test_tour.py.
+FIGURES = {"clip": "tools/clip.py", "demo": "detect demo", "tutorial": "detect predict", "style": "detect stylize"}
+FIGURES |= {"label-errors": "planted_errors draw", "serve": "tools/page_pictures.py", "watch": "tools/page_pictures.py"}
+FIGURES |= {"augmentation": "tools/look.py", "shortcuts": "tools/curves.py", "yolo_grid": "tools/cells.py"}
+FIGURES |= dict.fromkeys(("assignment", "exactness", "losses", "options"), "tools/figures.py")
+FIGURES |= {"paradigms": "the page that the first command writes"}
+
+
 @dataclass(frozen=True)
 class Block:
     """A fenced block of a page."""
@@ -101,6 +109,14 @@ def test_every_block_names_its_language():
         text = page.read_text(encoding="utf-8")
         assert len(re.findall(r"^ *```", text, re.M)) == 2 * len(BLOCKS[page]), f"{page}: a fence that is not closed"
         assert [block for block in BLOCKS[page] if block.language not in LANGUAGES] == []
+
+
+def test_a_page_with_a_figure_says_what_makes_it():
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for name in re.findall(r"!\[[^\]]*\]\([^)]*assets/([^)]+)\)", text):
+            made = [command for start, command in FIGURES.items() if name.startswith(start)]
+            assert made and made[0] in text, f"{name_of(page)}: nothing makes {name}"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if BLOCKS[page]], ids=name_of)
