@@ -111,6 +111,11 @@ def test_every_block_names_its_language():
         assert [block for block in BLOCKS[page] if block.language not in LANGUAGES] == []
 
 
+def test_guides_are_questions():
+    titles = {path.stem: path.read_text(encoding="utf-8").split("\n")[0] for path in ROOT.glob("docs/how-to/*.md")}
+    assert [name for name, title in titles.items() if not title.endswith("?")] == ["troubleshooting"]
+
+
 def test_a_page_with_a_figure_says_what_makes_it():
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
