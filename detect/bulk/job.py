@@ -107,7 +107,10 @@ def _run(config: BulkConfig, files: Listing, chosen: Mapping[str, Any]) -> dict[
 
 def _compute(manifest: Manifest, engine: Engine, config: BulkConfig) -> None:
     """Compute the missing parts, and write the file of each as soon as it is there."""
-    missing = {part.number: len(part.inputs) for part in manifest.missing()}
+    missing, unit = dict[int, int](), "input"
+    for part in manifest.missing():
+        missing[part.number] = part.frames.taken(config.vid_stride) if part.frames else len(part.inputs)
+        unit = "image or frame" if part.frames else unit
     if len(missing) < manifest.parts:
         done = manifest.parts - len(missing)
         say(f"{done:,} of {counted(manifest.parts, 'part')} were done before", sys.stderr)
@@ -123,7 +126,8 @@ def _compute(manifest: Manifest, engine: Engine, config: BulkConfig) -> None:
         say(f"{done:,} of {counted(manifest.parts, 'part')} are in {manifest.folder}; --resume continues", sys.stderr)
         raise
     seconds, inputs = time.monotonic() - begun, inputs - sum(missing.values())
-    say(f"{counted(inputs, 'input')} in {seconds:,.1f} s, {inputs / max(seconds, 1e-9):,.1f} a second", sys.stderr)
+    done = counted(inputs, unit).replace("image or frames", "images and frames")
+    say(f"{done} in {seconds:,.1f} s, {inputs / max(seconds, 1e-9):,.1f} a second", sys.stderr)
     if missing:
         numbers = ", ".join(str(number) for number in sorted(missing)[:5])
         raise UserError(
@@ -136,12 +140,12 @@ def _compute(manifest: Manifest, engine: Engine, config: BulkConfig) -> None:
 def _written(
     manifest: Manifest, results: Iterator[Computed], missing: dict[int, int], errors: list[str]
 ) -> Iterator[None]:
-    """Write each part, which is then no longer missing. Yields once for each of its inputs, for the progress.
+    """Write each part, which is then no longer missing. Yields once for each input or frame of it, for the progress.
 
     Args:
         manifest: the job.
         results: the parts as they are computed; where the first ones all fail, no more are asked for.
-        missing: how many inputs each part without a file has, by number.
+        missing: how many inputs, or frames of a long video, each part without a file has, by number.
         errors: takes the errors of parts.
     """
     wanted = len(missing)

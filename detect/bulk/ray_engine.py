@@ -35,6 +35,7 @@ WINDOW = 16_384  # parts that Ray is given at once: those of 16 million images t
 RETRIES = 3  # how often a part is computed again whose actor died; a file that ends its process would have no end
 # Seconds for which Ray waits for processes that it starts here; on a busy machine its own limits are too short.
 _PATIENCE = {"RAY_raylet_start_wait_time_s": "300", "RAY_worker_register_timeout_seconds": "600"}
+_TASK_ERRORS = "ray.data._internal.execution.streaming_executor_state"  # logs a traceback for each part that is lost
 _ROOM = 40  # letters of a temporary folder in which sockets still have room for their names
 
 
@@ -89,6 +90,7 @@ class OnRay:
         context.enable_progress_bars = False
         context.max_errored_blocks = -1  # one part that cannot be computed does not stop the others
         logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger(_TASK_ERRORS).addFilter(shortened)
         return self
 
     def __exit__(
@@ -147,6 +149,14 @@ class OnRay:
 
     def _count(self, resource: str) -> float:
         return float(self.ray.cluster_resources().get(resource, 0))
+
+
+def shortened(record: logging.LogRecord) -> bool:
+    """Make one line of a message with a traceback: a filter of a logger."""
+    if record.exc_info and record.exc_info[1]:
+        record.msg, record.args = f"{record.getMessage()} ({one_line(record.exc_info[1])[:300]})", ()
+        record.exc_info = record.exc_text = None
+    return True
 
 
 def _require_ray() -> Any:

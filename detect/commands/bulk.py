@@ -37,7 +37,7 @@ class BulkConfig(ImageInferenceConfig):
     """Confidence threshold; default: that of the weights, else 0.25. Detections with a lower score are dropped."""
     part_images: Natural = 0
     """Images of a part, each a file of results. Default (0): 16 to 1,024, by the number of inputs. A video is a part
-    of its own, or several: of so many frames (0: 1,024) up to the next key frame."""
+    of its own, or several: so many frames (0: 1,024) up to a key frame."""
     coco: str = ""
     """Also write all results as this file in COCO's results format, as detect predict does."""
     workers: Annotated[int, Range(-1)] = -1

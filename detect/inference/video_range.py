@@ -33,7 +33,7 @@ from detect.storage.shards import member_of
 from detect.types import Frame
 from detect.utils.atomic_io import TREES
 
-LONG = 2**23  # bytes from which a video is looked into
+LEAST = 4096  # bytes for each frame of a range: a video of fewer is not looked into
 _CONTAINERS = ("mov", "matroska")
 _DECODERS = frozenset(("h264", "hevc", "av1", "libdav1d", "vp9", "mpeg4", "mjpeg"))  # of packets that are a frame each
 _STRAY = 0.25  # frames by which a time may differ from the constant rate: two frames never seem one apart and two
@@ -183,7 +183,7 @@ def ranges_of(path: Path, size: int, max_pixels: int = MAX_FRAME_PIXELS) -> list
         Two ranges or more; none where the video is short, in a store, cannot be read, or cannot be divided for sure.
     """
     try:
-        if TREES in str(path) or _bytes_of(path) < LONG:
+        if TREES in str(path) or _bytes_of(path) < LEAST * size:
             return []
         found = _cut(*_packets(path, max_pixels), size)
         return found if all(_begins(path, one, max_pixels) for one in found[:2]) else []
@@ -195,7 +195,7 @@ def _bytes_of(path: Path) -> int:
     member = member_of(str(path))
     if member is None:
         return os.stat(path).st_size
-    return member.size if member.is_tar else LONG
+    return member.size if member.is_tar else 2**40  # not known without reading it
 
 
 def _packets(path: Path, max_pixels: int) -> tuple[Any, list[Key]]:

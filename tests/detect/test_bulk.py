@@ -1,7 +1,9 @@
 """Bulk prediction in one process: parts that depend on nothing else, restarts, and an account of every input."""
 
 import json
+import logging
 import shutil
+import sys
 import zlib
 from collections.abc import Callable
 from fractions import Fraction
@@ -104,7 +106,7 @@ def test_a_long_video_is_several_parts(run: Run, tmp_path: Path, monkeypatch, ca
     film(tmp_path / "film.mp4", moving(60)[0], [Fraction(i, 10) for i in range(60)], Fraction(10))
     flags = ("--source", str(tmp_path / "film.mp4"), "--part-images", "10", "--vid-stride", "2")
     assert run(tmp_path / "whole", *flags) == 0 and len(list(tmp_path.glob("whole/part-*"))) == 1
-    monkeypatch.setattr(video_range, "LONG", 0)
+    monkeypatch.setattr(video_range, "LEAST", 0)
     capsys.readouterr()
     out = tmp_path / "out"
     assert run(out, *flags) == 0 and "1 input (30 frames)" in capsys.readouterr().out
@@ -289,3 +291,13 @@ def test_parts_that_ray_gave_up_are_asked_for_again_as_long_as_some_finish(monke
     found = OnRay.results(object.__new__(OnRay), lambda: (Part(i, i, []) for i in sorted(left)), None)
     assert [one.part for one in found if not one.error] == [0, 2, 1]
     assert asked == [[0, 1, 2], [3, 4], [1, 3, 4], [3, 4]]
+
+
+def test_the_loss_of_a_node_is_a_line_for_each_part() -> None:
+    """Ray logs a page for each."""
+    try:
+        raise OSError("the actor\nis gone")
+    except OSError:
+        record = logging.LogRecord("ray", logging.ERROR, "", 0, "a task of %r failed", ("Map",), sys.exc_info())
+    assert ray_engine.shortened(record)
+    assert logging.Formatter().format(record) == "a task of 'Map' failed (the actor is gone)"
