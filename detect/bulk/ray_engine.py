@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,7 @@ RETRIES = 3  # how often a part is computed again whose actor died; a file that 
 # Seconds for which Ray waits for processes that it starts here; on a busy machine its own limits are too short.
 _PATIENCE = {"RAY_raylet_start_wait_time_s": "300", "RAY_worker_register_timeout_seconds": "600"}
 _TASK_ERRORS = "ray.data._internal.execution.streaming_executor_state"  # logs a traceback for each part that is lost
+_REACHED = 30  # seconds in which a cluster must accept a connection
 _ROOM = 40  # letters of a temporary folder in which sockets still have room for their names
 
 
@@ -186,6 +188,7 @@ def _start(ray: Any, stack: ExitStack, address: str, workers: int) -> None:
     """Connect to the cluster at an address, or start Ray here."""
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address:
+        require_listener(address)
         options["address"] = address
     else:
         for name, seconds in _PATIENCE.items():
@@ -201,6 +204,17 @@ def _start(ray: Any, stack: ExitStack, address: str, workers: int) -> None:
         where = f"--address {address}" if address else "Ray cannot be started here"
         raise UserError(f"{where}: {one_line(error)}") from error
     stack.callback(_end, ray)
+
+
+def require_listener(address: str) -> None:
+    """Raise a UserError where nothing listens at HOST:PORT: Ray would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _REACHED).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise UserError(f"--address {address}: no Ray cluster answers there ({one_line(error)})") from None
 
 
 def _end(ray: Any) -> None:

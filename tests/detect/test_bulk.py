@@ -301,3 +301,10 @@ def test_the_loss_of_a_node_is_a_line_for_each_part() -> None:
         record = logging.LogRecord("ray", logging.ERROR, "", 0, "a task of %r failed", ("Map",), sys.exc_info())
     assert ray_engine.shortened(record)
     assert logging.Formatter().format(record) == "a task of 'Map' failed (the actor is gone)"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "[::1]:9", "127.0.0.1:99999"])
+def test_an_address_at_which_nothing_listens_is_told_at_once(address: str) -> None:
+    with pytest.raises(UserError, match=r"--address .*: no Ray cluster answers there \("):
+        ray_engine.require_listener(address)
+    ray_engine.require_listener("auto")
