@@ -25,6 +25,8 @@ def test_a_page_has_its_formula_command_and_pictures(topic):
     text = page(topic)
     assert re.findall(r"^## (.+)$", text, re.M) == HEADINGS
     parts = dict(zip(HEADINGS, re.split(r"^## .+$", text, flags=re.M)[1:], strict=True))
+    about = re.sub(r"\([^)]*\)|et al\.", "", text.partition("## ")[0].partition("\n")[2].strip().partition("\n\n")[0])
+    assert 1 <= len(re.findall(r"[.?!](?=\s|$)", about)) <= 2  # what it is, in two sentences
     assert re.search("[=∝≈]", parts["Formula"])
     assert re.search(r"^```(sh|python) run$", parts["Run it"], re.M)
     assert f"`python tools/tour.py {topic}`" in parts["Picture"]
