@@ -230,10 +230,17 @@ class Model(nn.Module):
             UserError: they are too small.
         """
 
-    def for_inference(self, device: torch.device, dtype: torch.dtype) -> Self:
-        """The fused copy on `device`, to be run in `dtype`; on a CPU with fused activations if that is faster."""
+    def for_inference(self, device: torch.device, dtype: torch.dtype, activations_fused: bool | None = None) -> Self:
+        """The fused copy on `device`, to be run in `dtype`; on a CPU with fused activations if that is faster.
+
+        Args:
+            device: where it runs.
+            dtype: what it computes in.
+            activations_fused: whether to fuse activations on a CPU, which changes how sums are rounded; None: measure.
+        """
         fused = self.fused().to(device)
-        if device.type == "cpu" and fused.gain.dtype == torch.float32 and use_fused(dtype):
+        wanted = use_fused(dtype) if activations_fused is None and device.type == "cpu" else activations_fused
+        if wanted and device.type == "cpu" and fused.gain.dtype == torch.float32:
             fuse(fused)
         return fused
 

@@ -30,6 +30,7 @@ from detect.training.finite import FiniteCheck
 from detect.training.image_check import ImageCheck
 from detect.training.losses import Losses
 from detect.training.notes import Notes
+from detect.training.run_record import FORM
 from detect.training.schedules import lr_factor
 from detect.training.state import Run, best_of, goodness, seed_all
 from detect.training.transfer import freeze, frozen_parts
@@ -308,7 +309,8 @@ class Trainer:
         """Evaluate the moving average on the validation set, each rank its part; return the metrics of all."""
         self._call("on_validation_start")
         own, everyone = self.task.evaluator(self.annotations), self.task.evaluator(self.annotations)
-        fused, keep = self.view(self.run.ema.module.for_inference(self.device, self.dtype)), self.task.postprocess(None)
+        form = self.device, self.dtype, self.run.record[FORM]
+        fused, keep = self.view(self.run.ema.module.for_inference(*form)), self.task.postprocess(None)
         if getattr(self.annotations, "measured_as", "") == "lvis":  # which counts more detections than COCO's
             keep = dataclasses.replace(keep, limit=LVIS_LIMIT)
         for image_ids, predictions in predict_batches(fused, self.validation, keep, self.device, self.dtype):

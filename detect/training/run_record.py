@@ -25,6 +25,7 @@ Record = dict[str, Any]  # values that JSON holds, by name
 
 PREPROCESSING = "preprocessing of the model"
 SHARING = "processes that share --global-batch"
+FORM = "fused activations"
 # Settings that the tensors and counts of a checkpoint depend on: they can never change.
 STATE = (
     *("model.", PREPROCESSING, "classes", "seed", "imgsz", "batches an epoch"),
@@ -67,6 +68,7 @@ FREE = (
         "unlabelled",
     ),  # their effect is in the checkpoint
     *("device", "precision"),  # what was chosen is recorded as a fact
+    FORM,
     SHARING,  # of a step they change how its sums are rounded, and what each draws within the network
     *("workers", "cache_gb", "save_seconds", "save_steps", "callbacks", "plugin", "epochs", "patience"),
 )
@@ -113,6 +115,7 @@ def facts_of(
     sharing: tuple[int, int],
     device: torch.device,
     dtype: torch.dtype,
+    fused: bool,
 ) -> Record:
     """What the settings came to on this machine with this data.
 
@@ -123,12 +126,14 @@ def facts_of(
         sharing: processes of the run, and `--global-batch`, with which their number may change.
         device: where it runs.
         dtype: what it computes in.
+        fused: whether copies for inference have fused activations.
     """
     world, shared = sharing
     facts: Record = {
         SHARING if shared else "processes": world,
         "computed on": device.type,
         "computed in": str(dtype).removeprefix("torch."),
+        FORM: fused,
     }
     facts |= {"torch": torch.__version__, "classes": model.metadata.names}
     facts[PREPROCESSING] = dataclasses.asdict(model.metadata.preprocess)
@@ -174,6 +179,7 @@ def differences(before: Record, after: Record) -> list[Difference]:
     default = flat(dataclasses.asdict(TrainConfig(data="", model=model_class(after["model.kind"])())))
     if PREPROCESSING in before:
         before = before | {PREPROCESSING: dataclasses.asdict(Preprocess()) | before[PREPROCESSING]}
+    before = {FORM: after.get(FORM)} | before  # runs from before it was recorded go on
     names = [*after, *(name for name in before if name not in after)]
     pairs = ((name, before.get(name, default.get(name)), after.get(name)) for name in names)
     return [Difference(*pair) for pair in pairs if pair[1] != pair[2]]

@@ -36,6 +36,7 @@ from detect.training.loop import Trainer
 from detect.training.notes import Notes
 from detect.training.pseudo_labels import PseudoLabels
 from detect.training.run_record import (
+    FORM,
     Record,
     config_text,
     differences,
@@ -55,6 +56,7 @@ from detect.utils.device import autocast, pick_device, pick_dtype, pick_workers
 from detect.utils.locks import locked_folder
 from detect.utils.names import say
 from detect.utils.overwrite import require_own
+from detect.utils.precision import use_fused
 
 
 def train(config: TrainConfig) -> Path:
@@ -252,7 +254,8 @@ def _build_trainer(
     out, preprocess, workers = Path(config.out), model.metadata.preprocess, pick_workers(config.workers)
     same = config.precision == "auto" and resumed_from.get("computed on") == device.type
     dtype = pick_dtype(resumed_from["computed in"] if same else config.precision, device)
-    dtype = ranks.gather(dtype)[0]  # each rank may have measured another
+    fused = _fuses_activations(device, dtype, resumed_from)
+    dtype, fused = ranks.gather((dtype, fused))[0]  # each rank may have measured another
     pin = device.type == "cuda"
     cache_gb = config.cache_gb / (3 if config.unlabelled else 2) / ranks.world
     task = get_task(config.task)
@@ -267,14 +270,14 @@ def _build_trainer(
     )
     record = flat(settings_of(config, model))
     record |= flat(
-        facts_of(model, (training, validation), len(loader), (ranks.world, config.global_batch), device, dtype)
+        facts_of(model, (training, validation), len(loader), (ranks.world, config.global_batch), device, dtype, fused)
     )
     kind = RangeTest if config.find_lr else Trainer
     callbacks = make_callbacks([] if config.find_lr else config.callbacks)
     if active := [name for name, callback in callbacks.items() if not callback.passive]:
         record["callbacks that take part"] = active
     float16 = device.type == "cuda" and dtype == torch.float16
-    teachers, facts = _teachers(config, model, training, unlabelled, device, dtype, ranks)
+    teachers, facts = _teachers(config, model, training, unlabelled, (device, dtype, fused), ranks)
     run = Run(out, model, config.optim, float16, record | facts, callbacks, teachers)
     if resumed_from:
         require_same(resumed_from, run.record, out, config.resume_anyway)
@@ -286,6 +289,17 @@ def _build_trainer(
         return kind(config, run, loader, batches, task, validation, device, dtype, ranks)
     features = over_features(config, model, data, batches, (training, validation), device, dtype)
     return kind(config, run, *features, task, validation, device, dtype, ranks, Top)
+
+
+def _fuses_activations(device: torch.device, dtype: torch.dtype, resumed_from: Record) -> bool:
+    """Whether teachers and evaluated models fuse activations: as the run did before, else where that is faster.
+
+    It changes how sums are rounded, and what is measured on a busy machine changes from start to start.
+    """
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    before = resumed_from.get(FORM) if resumed_from.get("computed on") == "cpu" else None
+    return use_fused(dtype) if before is None else bool(before)
 
 
 def _require_one_folder(run: Run, ranks: Ranks) -> None:
@@ -305,11 +319,10 @@ def _teachers(
     model: Model,
     training: Annotations,
     unlabelled: Annotations | None,
-    device: torch.device,
-    dtype: torch.dtype,
+    form: tuple[torch.device, torch.dtype, bool],
     ranks: Ranks,
 ) -> tuple[dict[str, Teacher], Record]:
-    """The teachers of a run by name, and what its record says of them."""
+    """The teachers of a run by name, and what its record says of them; `form` is that of `Model.for_inference`."""
     teachers, facts = dict[str, Teacher](), Record()
     if config.cache_features and (config.teacher or config.unlabelled):
         flag = "--teacher" if config.teacher else "--unlabelled"
@@ -317,11 +330,11 @@ def _teachers(
     if config.teacher:
         teacher = open_model(resolve(config.teacher))
         facts["weights of the teacher"] = digest(teacher)
-        with autocast(device, dtype):
-            made = Distillation(model, teacher.for_inference(device, dtype), config.distill, ranks.main)
-        teachers["distillation"] = made.to(device)
+        with autocast(*form[:2]):
+            made = Distillation(model, teacher.for_inference(*form), config.distill, ranks.main)
+        teachers["distillation"] = made.to(form[0])
     if unlabelled is not None:
         require_dense(model, "--unlabelled")
         facts["unlabelled images"] = fingerprint(unlabelled)
-        teachers["pseudo_labels"] = PseudoLabels(config.pseudo, training, ranks).to(device)
+        teachers["pseudo_labels"] = PseudoLabels(config.pseudo, training, ranks).to(form[0])
     return teachers, facts

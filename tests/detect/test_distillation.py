@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import math
 import signal
 
@@ -31,6 +32,7 @@ from detect.training.distillation import (
     same_places,
     score_logits,
 )
+from detect.training.run_record import FORM
 from detect.training.setup import train
 from detect.training.teacher import Lesson
 from detect.types import HeadOutput, LossTerm
@@ -186,10 +188,14 @@ def taught(digits, out, teacher, **changes):
     return settings(digits, out, teacher=str(teacher), **more)
 
 
-def test_a_taught_run_that_was_killed_ends_as_one_that_was_not(digits, tmp_path, teacher):
-    train(taught(digits, tmp_path / "whole", teacher))
+def test_a_taught_run_that_was_killed_ends_as_one_that_was_not(digits, tmp_path, teacher, monkeypatch):
     config = taught(digits, tmp_path / "run", teacher, save_steps=1)
     assert status(doomed, config, "at_step", 4, "die") == -signal.SIGKILL
+    fused = json.loads(torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["record"])[FORM]
+    monkeypatch.setattr("detect.training.setup.use_fused", lambda _: fused)
+    train(taught(digits, tmp_path / "whole", teacher))
+    # As a busy machine may measure when the run goes on.
+    monkeypatch.setattr("detect.training.setup.use_fused", lambda _: not fused)
     train(dataclasses.replace(config, resume=True))
     found, whole = remains(tmp_path / "run"), remains(tmp_path / "whole")
     assert found == whole
