@@ -6,7 +6,7 @@ Axes: B batch, P regions (padded over the batch), C classes, N objects of an ima
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -151,7 +151,8 @@ class PooledModel(RegionModel):
 
     def pool(self, features: list[Tensor], boxes: Tensor, side: int = SIDE) -> Tensor:
         """The features (B, P, C, side, side) of regions (B, P, 4), from the feature maps of the neck."""
-        own = len(self.strides) - getattr(self.neck, "subsampled", 0)  # maps of their own  # pyrefly: ignore[unsupported-operation]
+        without: Any = getattr(self.neck, "subsampled", 0)  # maps that are only subsampled from another
+        own = len(self.strides) - without
         kind, corner = self.config.pooling, self.config.cells == "corner"
         return pooled(features[:own], self.strides[:own], boxes, kind, corner, side)
 
