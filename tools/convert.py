@@ -26,6 +26,7 @@ import yaml
 from detect.data.annotations import Annotations
 from detect.data.roots import Roots
 from detect.data.shard_writers import write_shards
+from detect.data.sources.base import being_written
 from detect.data.sources.coco import coco_loader
 from detect.data.sources.formats import UnknownFormatError, recognise
 from detect.data.sources.image_names import image_roots
@@ -117,9 +118,10 @@ def _write_shards(sets: dict[str, Annotations], out: Path, form: str, megabytes:
         raise UserError(f"--shard-mb is {megabytes:g}: give the size of a shard in megabytes, such as 256")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} holds something already and is not overwritten; choose another --out")
-    for split, dataset in sets.items():
-        path = write_shards(dataset, out, split, form, megabytes)
-        say(f"{path}: {len(dataset)} images, {len(dataset.boxes)} objects ({_shares(dataset)})")
+    with being_written(out):
+        for split, dataset in sets.items():
+            path = write_shards(dataset, out, split, form, megabytes)
+            say(f"{path}: {len(dataset)} images, {len(dataset.boxes)} objects ({_shares(dataset)})")
     print(f"{out}: use it as --data")
 
 

@@ -20,11 +20,11 @@ from typing import ClassVar, Literal, Self
 
 from detect.data.annotations import Annotations, encode_names
 from detect.data.categories import with_same_classes
-from detect.data.sources.base import UNFINISHED
+from detect.data.sources.base import being_written
 from detect.errors import UserError
 from detect.labelling.labels import REVIEW, Labels
 from detect.registry import REGISTRIES
-from detect.utils.atomic_io import STORED, read_bytes, replace_file, replace_text
+from detect.utils.atomic_io import STORED, read_bytes, replace_file
 from detect.utils.locks import LOCK, locked_folder
 from detect.utils.names import counted
 
@@ -94,8 +94,7 @@ def write_dataset(
 class DatasetFolder:
     """The folder of a new dataset: locked, and empty at first. It is a context manager.
 
-    Until it is left without an error the folder holds the file UNFINISHED, with which no reader takes it: many formats
-    have a file for each image, and a part of them would be read as a smaller dataset.
+    Until it is left without an error no reader takes it: see `being_written`.
 
     Args:
         out: the folder; it is created.
@@ -113,13 +112,11 @@ class DatasetFolder:
         if self.out.is_dir() and any(entry.name != LOCK for entry in os.scandir(self.out)):
             raise UserError(f"{self.out} holds something already: remove it, or choose another --out")
         self._stack.enter_context(locked_folder(self.out))
-        replace_text(self.out / UNFINISHED, "", durable=False)
+        self._stack.enter_context(being_written(self.out, {LOCK}))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is None or {entry.name for entry in os.scandir(self.out)} <= {LOCK, UNFINISHED}:
-            (self.out / UNFINISHED).unlink(missing_ok=True)
-        self._stack.close()
+        self._stack.__exit__(kind, error, at)
 
     def images(self, split: str) -> Path:
         """The folder for images of a split that have no file of their own, such as frames of a video."""

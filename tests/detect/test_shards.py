@@ -95,6 +95,22 @@ def test_the_same_dataset_gives_the_same_bytes(shards, images, tmp_path):
         convert.convert(str(images), tmp_path / "again", form=form)
 
 
+def test_shards_that_were_not_written_to_the_end_are_not_read(images, tmp_path, monkeypatch):
+    write = convert.write_shards
+
+    def interrupted(dataset, out, split, *options):
+        if split == "val":
+            raise KeyboardInterrupt
+        return write(dataset, out, split, *options)
+
+    monkeypatch.setattr(convert, "write_shards", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        convert.convert(str(images), tmp_path / "part", form="webdataset")
+    for place in (tmp_path / "part", *(tmp_path / "part").glob("*.json")):
+        with pytest.raises(UserError, match="writing it was interrupted"):
+            splits(place)
+
+
 def test_shards_in_a_store(shards, images, tmp_path, monkeypatch):
     fsspec = pytest.importorskip("fsspec")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

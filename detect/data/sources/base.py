@@ -27,7 +27,8 @@ Formats from outside are tried before the built-in ones, in the order in which t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +38,7 @@ from detect.data.annotations import Annotations
 from detect.data.roots import Roots
 from detect.errors import UserError
 from detect.registry import REGISTRIES
+from detect.utils.atomic_io import replace_text
 from detect.utils.yaml_files import read_yaml
 
 Splits = dict[str, Callable[[bool], Annotations]]
@@ -44,6 +46,26 @@ Splits = dict[str, Callable[[bool], Annotations]]
 
 
 UNFINISHED = "unfinished-dataset"  # a file in the folder of a dataset as long as it is being written
+
+
+@contextmanager
+def being_written(folder: Path, beside: Collection[str] = ()) -> Iterator[None]:
+    """Keep the file UNFINISHED in a new folder for the block, and after an error: no reader takes such a dataset.
+
+    Many formats have several files, some of which would be read as a smaller dataset. Where nothing was written but
+    files called as those in `beside`, it is removed.
+    """
+    new = not folder.exists()
+    replace_text(folder / UNFINISHED, "", durable=False)
+    try:
+        yield
+    except BaseException:
+        if {entry.name for entry in os.scandir(folder)} <= {UNFINISHED, *beside}:
+            (folder / UNFINISHED).unlink()
+            if new:
+                folder.rmdir()
+        raise
+    (folder / UNFINISHED).unlink()
 
 
 @dataclass(frozen=True)
