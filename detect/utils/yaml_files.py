@@ -7,6 +7,7 @@ true and false, null, lists and mappings. Tags for anything else are rejected; a
 
 from __future__ import annotations
 
+import re
 from os import PathLike
 from typing import Any
 
@@ -81,6 +82,9 @@ _Bounded.yaml_implicit_resolvers = {
     letter: [(tag, pattern) for tag, pattern in known if tag != f"{_TAG}timestamp"]
     for letter, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_Bounded.add_implicit_resolver(  # 1e-4, which PyYAML takes for text, as the dot of a YAML 1.1 number lacks
+    f"{_TAG}float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$", re.ASCII), list("-+.0123456789")
+)
 
 
 class _Words(_Bounded):

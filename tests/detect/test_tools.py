@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tools import windows
+
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "tools").glob("*.py"))
 TOOLS = [path for path in FILES if 'if __name__ == "__main__"' in path.read_text(encoding="utf-8")]
@@ -50,3 +52,12 @@ def test_a_closed_pipe_ends_a_program_quietly(program, status):
 def test_every_tool_that_prints_results_uses_that_mechanism(path):
     text = path.read_text(encoding="utf-8")
     assert "def main(" not in text or "in_one_line" in text or "quiet_pipe" in text or path.stem == "bench_side"
+
+
+def test_windows_of_a_set_with_a_film_are_those_of_its_images(digits, tmp_path, capsys):
+    windows.main([str(digits), "--out", str(tmp_path / "windows")])
+    assert "video: left out, it is neither train nor val nor test" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "windows").glob("*.json")} == {
+        "instances_train.json",
+        "instances_val.json",
+    }

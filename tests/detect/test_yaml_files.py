@@ -68,6 +68,7 @@ def test_plain_yaml_is_read_as_ever():
     }
     assert parse_yaml("[2020-01-01, 2020-13-45, !!str 007]") == ["2020-01-01", "2020-13-45", "007"]
     assert parse_yaml("[no, 007, 1e3]", words=True) == ["no", "007", "1e3"]
+    assert parse_yaml("[1e-4, -2E+3, .5e1, 1.5e3, e3, 1e, x1e4]") == [1e-4, -2e3, 5.0, 1500.0, "e3", "1e", "x1e4"]
     assert parse_yaml("") is None and parse_yaml("9" * 20) == int("9" * 20)
 
 
