@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("examples/**/*.md"))]
 FENCE = re.compile(r"^( *)```(\w*)( run)?\n(.*?)^\1```$", re.M | re.S)
 LANGUAGES = {"sh", "python", "yaml", "json", "toml", "text", "js", "cpp"}
-SEPARATORS = {"&&", ";", "|", "||", "do", "done", "then", "fi", "&"}
+SEPARATORS = {"&&", ";", "|", "||", "then", "fi", "&"}
 OF_TRAIN = "--config --plugin " + " ".join(f"--{option.name.replace('_', '-')}" for option in options_of(TrainConfig))
 QUICK = ("docs/how-to/pretrained.md", "docs/how-to/settings.md")  # pages whose blocks take a second or two
 
@@ -70,9 +70,14 @@ name_of = lambda page: page.relative_to(ROOT).as_posix()  # noqa: E731
 
 
 def commands_of(text):
-    """The commands of a block, each as its words, with variables replaced; the loops of a shell run once."""
-    values = {"DATA": "data"}
-    for line in re.sub(r"\\\n\s*", " ", text).splitlines():
+    """The commands of a block, each as its words, with variables and the loops of a shell replaced."""
+    values = {"DATA": "data", "set": "bccd", "split": "test"}
+    text = re.sub(r"\\\n\s*", " ", text)
+    while loop := re.search(r"\bfor (\w+) in ([^;\n]+)[;\n]\s*do\b((?:(?!\bfor \w+ in ).)*?)\bdone\b", text, re.S):
+        name, given, body = loop.groups()
+        turns = (re.sub(rf"\$(?:{name}\b|{{{name}}})", lambda _, one=one: one, body) for one in shlex.split(given))
+        text = text[: loop.start()] + "\n".join(turns) + text[loop.end() :]
+    for line in text.splitlines():
         words, command = [*shlex.split(line, comments=True), ";"], []
         for word in words:
             if word not in SEPARATORS and not word.endswith(";"):
@@ -82,9 +87,7 @@ def commands_of(text):
                 command.append(word[:-1])
             while command and (one := re.fullmatch(r"(\w+)=(.*)", command[0], re.S)):
                 values[one[1]] = command.pop(0)[len(one[1]) + 1 :]
-            if command and command[0] == "for":
-                values[command[1]] = command[3]
-            elif command:
+            if command:
                 filled = [(part, string.Template(part).safe_substitute(values)) for part in command]
                 yield [word for part, one in filled for word in (one.split() if part.startswith("$") else [one])]
             command = []
