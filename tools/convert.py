@@ -21,7 +21,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from detect.data.annotations import Annotations
 from detect.data.roots import Roots
@@ -35,6 +34,7 @@ from detect.errors import UserError, in_one_line
 from detect.utils.atomic_io import replace_text
 from detect.utils.json_files import read_json
 from detect.utils.names import json_text, say
+from detect.utils.yaml_files import dump_yaml
 
 SWAPS, CANDIDATES = 2000, 128
 FORMS = ("coco", "webdataset", "parquet")
@@ -107,7 +107,7 @@ def convert(
         _write(sets[split], path, anew)
     for path in description:
         parts = {split: {"annotations": file.name, "images": _root(sets[split])} for split, file in files.items()}
-        replace_text(path, yaml.safe_dump(parts, sort_keys=False, allow_unicode=True))
+        replace_text(path, dump_yaml(parts))
         print(f"{path}: use it as --data")
     return None
 

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from detect.data.annotations import Annotations
 from detect.data.sources.formats import load_data, splits
 from detect.errors import UserError, in_one_line
 from detect.utils.atomic_io import replace_text
 from detect.utils.names import say
+from detect.utils.yaml_files import dump_yaml
 
 
 def parts(count: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +56,7 @@ def hold_out(data: str, share: float, seed: int, out: Path) -> Path:
     if "val" in found:
         sets["val"] = load_data(data, "val")
     described = {name: _write(out / f"instances_{name}.json", one) for name, one in sets.items()}
-    replace_text(out / "data.yaml", yaml.safe_dump(described, sort_keys=False))
+    replace_text(out / "data.yaml", dump_yaml(described))
     say(f"{', '.join(f'{name} {len(one)} images' for name, one in sets.items())}: {out / 'data.yaml'}")
     return out / "data.yaml"
 

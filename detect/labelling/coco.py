@@ -10,13 +10,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
 from detect.labelling.labels import Labels
 from detect.labelling.writer import LabelFormat
 from detect.storage.trees import url_of
 from detect.utils.atomic_io import replace_text
 from detect.utils.names import json_text
+from detect.utils.yaml_files import dump_yaml
 
 
 class CocoLabels(LabelFormat):
@@ -34,7 +33,7 @@ class CocoLabels(LabelFormat):
                 "annotations": file,
                 "images": Path(os.path.relpath(root, here)).as_posix() if inside else url_of(root),
             }
-        replace_text(out / "data.yaml", yaml.safe_dump(parts, sort_keys=False, allow_unicode=True))
+        replace_text(out / "data.yaml", dump_yaml(parts))
         return [f"{out / 'data.yaml'}: use it as --data"]
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from detect.errors import UserError
 from detect.inference.yolo_rows import joined
 from detect.labelling.labels import LabelObject, Labels, in_files
 from detect.labelling.writer import LabelFormat
 from detect.utils.atomic_io import replace_text
+from detect.utils.yaml_files import dump_yaml
 
 
 class YoloLabels(LabelFormat):
@@ -44,7 +44,7 @@ class YoloLabels(LabelFormat):
                 side, keypoints = np.array([size[1], size[0]], np.float64), len(labels.annotations.keypoint_names)
                 rows = "".join(self._row(one, _numbers(one, side, keypoints)) for one in labels.objects(image))
                 replace_text(out / f"labels/{split}" / f"{os.path.splitext(name)[0]}.txt", rows, durable=False)
-        replace_text(out / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        replace_text(out / "data.yaml", dump_yaml(content))
         return [f"{out / 'data.yaml'}: use it as --data"]
 
     def _row(self, one: LabelObject, values: np.ndarray) -> str:

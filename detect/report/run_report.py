@@ -8,8 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from detect.report.html import Page
 from detect.report.run_files import losses_and_metrics, read_rows
 from detect.report.runs import evaluate_best, read_run
@@ -17,6 +15,7 @@ from detect.tasks import Task, get_task
 from detect.training.notes import read_notes
 from detect.training.state import best_of
 from detect.utils.atomic_io import replace_text
+from detect.utils.yaml_files import dump_yaml
 
 PACKAGES = ("gridhead", "torch", "torchvision", "numpy", "opencv-python-headless", "albumentations", "hotcoco")
 
@@ -90,7 +89,7 @@ def _settings_section(page: Page, settings: Mapping[str, Any], changes: Sequence
         page.text("The run was resumed with other settings. The settings below are the last ones; these changed:")
         made = [(c["epoch"] + 1, c["step"], name, *both) for c in changes for name, both in c["changed"].items()]
         page.table(("epoch", "after step", "setting", "before", "after"), [(*map(str, row),) for row in made])
-    page.code(yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True), "All settings")
+    page.code(dump_yaml(dict(settings)), "All settings")
 
 
 def _version(name: str) -> str | None:

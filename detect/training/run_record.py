@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import yaml
 
 from detect import plugins
 from detect.config.train import TrainConfig
@@ -20,6 +19,7 @@ from detect.errors import UserError
 from detect.models.base import Model
 from detect.models.configs import model_class
 from detect.types import Preprocess
+from detect.utils.yaml_files import dump_yaml
 
 Record = dict[str, Any]  # values that JSON holds, by name
 
@@ -223,4 +223,4 @@ def config_text(settings: dict[str, Any], record: Record) -> str:
     """The text of `config.yaml`: the facts as comments, then the settings."""
     facts = {name: record[name] for name in record.keys() - flat(settings).keys()}
     said = [f"# {name}: {json.dumps(facts[name])}" for name in sorted(facts) if isinstance(facts[name], str | int)]
-    return "\n".join(said) + "\n" + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    return "\n".join(said) + "\n" + dump_yaml(settings)

@@ -6,7 +6,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from detect.commands.tune import TuneConfig
@@ -16,6 +15,7 @@ from detect.tuning.page import write_page
 from detect.tuning.study import TunedStudy, origin
 from detect.utils.atomic_io import replace_text
 from detect.utils.names import counted, say
+from detect.utils.yaml_files import dump_yaml
 
 SETTINGS = "best.yaml"
 PAGE = "study.html"
@@ -57,7 +57,7 @@ def settings_text(config: TuneConfig, study: TunedStudy, best: FrozenTrial, metr
         f"Varied: {', '.join(one.name for one in study.space)}.\n"
         "# Chosen as the best of many, it promises somewhat more than it will keep.\n"
     )
-    return head + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    return head + dump_yaml(settings)
 
 
 def counts(records: list[FrozenTrial]) -> str:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 
@@ -32,6 +31,7 @@ from detect.tuning.lease import BEAT_SECONDS
 from detect.tuning.study import BEAT, EPOCHS, KILLED, PLACE, TunedStudy, origin
 from detect.utils.atomic_io import replace_text
 from detect.utils.interrupt import Interrupt
+from detect.utils.yaml_files import dump_yaml
 
 POLL = 0.2  # seconds between two looks at a training
 PROGRAM = (sys.executable, "-m", "detect.tuning.trial_process")
@@ -193,7 +193,7 @@ class TrialRun:
 def write_settings(folder: Path, config: TrainConfig) -> None:
     """Write config.yaml, from which the run is begun and continued."""
     values = {**({"plugin": plugins.loaded()} if plugins.loaded() else {}), **plain_settings(config)}
-    replace_text(folder / "config.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    replace_text(folder / "config.yaml", dump_yaml(values))
 
 
 def _was_killed(status: int) -> bool:

@@ -1,4 +1,4 @@
-"""Reads all YAML: data files, configurations, model files and values of flags.
+"""Reads and writes all YAML: data files, configurations, model files and values of flags.
 
 A few lines of YAML can describe a structure that fills all memory (aliases of aliases), has no end (an alias within its
 own anchor) or is too deep to walk through. What is read here is bounded before it is built, and plain: text, numbers,
@@ -82,9 +82,16 @@ _Bounded.yaml_implicit_resolvers = {
     letter: [(tag, pattern) for tag, pattern in known if tag != f"{_TAG}timestamp"]
     for letter, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Bounded.add_implicit_resolver(  # 1e-4, which PyYAML takes for text, as the dot of a YAML 1.1 number lacks
-    f"{_TAG}float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$", re.ASCII), list("-+.0123456789")
-)
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes what `_Bounded` reads back: text that looks like a number is quoted."""
+
+
+# 1e-4, which PyYAML takes for text: the dot and the sign that YAML 1.1 wants are missing.
+_EXPONENT = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$", re.ASCII)
+for _one in (_Bounded, _Plain):
+    _one.add_implicit_resolver(f"{_TAG}float", _EXPONENT, list("-+.0123456789"))
 
 
 class _Words(_Bounded):
@@ -121,6 +128,11 @@ def read_yaml(path: str | PathLike[str]) -> Any:
         return parse_yaml(read_text(path, LARGEST))
     except yaml.YAMLError as error:
         raise UserError(f"{path}: broken YAML: {error}") from None
+
+
+def dump_yaml(value: Any) -> str:
+    """The YAML of plain values, in their order: `read_yaml` reads the same."""
+    return yaml.dump(value, Dumper=_Plain, sort_keys=False, allow_unicode=True)
 
 
 def _at(place: Any, problem: str) -> yaml.MarkedYAMLError:

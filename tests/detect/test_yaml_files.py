@@ -5,15 +5,18 @@ import shutil
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from detect.__main__ import main
 from detect.cli.parser import parse
 from detect.errors import UserError
-from detect.utils.yaml_files import parse_yaml, read_yaml
+from detect.utils.yaml_files import dump_yaml, parse_yaml, read_yaml
 
 BOMB = "a0: &a0 [x, x, x, x]\n" + "".join(f"a{i}: &a{i} [{f'*a{i - 1}, ' * 9}]\n" for i in range(1, 12))
 MERGED = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [{f'*a{i - 1}, ' * 9}]}}\n" for i in range(1, 12))
 CHAIN = "- &a0 [x]\n" + "".join(f"- &a{i} [*a{i - 1}]\n" for i in range(1, 60))
+WORDS = st.from_regex(r"[-+]?\d{0,2}\.?\d?[eE]?[-+]?\d{0,2}", fullmatch=True) | st.text("abé:#- {['\"", max_size=5)
 HOSTILE = {
     "endless": ("model: &a {loss: *a}", "line 1, column 18: the alias 'a' is inside its own anchor"),
     "endless key": ("&a [b, {c: [*a]}]", "is inside its own anchor"),
@@ -70,6 +73,17 @@ def test_plain_yaml_is_read_as_ever():
     assert parse_yaml("[no, 007, 1e3]", words=True) == ["no", "007", "1e3"]
     assert parse_yaml("[1e-4, -2E+3, .5e1, 1.5e3, e3, 1e, x1e4]") == [1e-4, -2e3, 5.0, 1500.0, "e3", "1e", "x1e4"]
     assert parse_yaml("") is None and parse_yaml("9" * 20) == int("9" * 20)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | WORDS,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+        max_leaves=6,
+    )
+)
+def test_what_is_written_is_read_as_it_was(value):
+    assert parse_yaml(dump_yaml(value)) == value
 
 
 @pytest.mark.parametrize("name", ["endless", "aliases", "deep", "digits", "tag", "twice", "nul"])
