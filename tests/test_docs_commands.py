@@ -20,7 +20,7 @@ import yaml
 from detect.__main__ import main
 from detect.data.toy import VERSION, build
 from detect.utils.atomic_io import cache_folder
-from tests.test_docs import BLOCKS, ROOT, commands_of, name_of
+from tests.test_docs import BLOCKS, ROOT, commands_of, forgets_plugins, name_of  # noqa: F401
 
 PAGES = [name_of(page) for page, blocks in BLOCKS.items() if any(b.language == "sh" and not b.run for b in blocks)]
 SMALL = {"--epochs": "1", "--imgsz": "64", "--batch": "4", "--examples": "2", "--steps": "2", "--trials": "1"}
@@ -205,6 +205,7 @@ def run(words, page, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
+@pytest.mark.usefixtures("forgets_plugins")
 def test_the_commands_of_a_page_run(page, reader, tmp_path, monkeypatch, capsys):
     shutil.copytree(reader, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
