@@ -25,7 +25,7 @@ from tests.test_docs import BLOCKS, ROOT, commands_of, forgets_plugins, name_of 
 PAGES = [name_of(page) for page, blocks in BLOCKS.items() if any(b.language == "sh" and not b.run for b in blocks)]
 SMALL = {"--epochs": "1", "--imgsz": "64", "--batch": "4", "--examples": "2", "--steps": "2", "--trials": "1"}
 SMALL |= {"--confirm": "1", "--confirm-epochs": "1", "--optim.warmup": "0", "--seeds": "1", "--folds": "2"}
-SMALL |= {"--storage": "sqlite:///study.db", "--index": "1"}
+SMALL |= {"--storage": "sqlite:///study.db", "--index": "1", "--count": "4", "--splits": "5"}
 ELSEWHERE = {  # what takes minutes, does not end, or needs a network, another service or an extra; and what runs it
     "demo": ".github/workflows/release.yml",
     "serve": "tests/reference/server.py",
@@ -36,7 +36,8 @@ ELSEWHERE = {  # what takes minutes, does not end, or needs a network, another s
     "--address": "tests/detect/test_bulk_ray.py",
     "--detector": "tests/detect/test_verification.py",
 }
-TOOLS = ("convert", "curves", "fusion_table", "hold_out", "look", "planted_errors", "volumes", "windows")
+TOOLS = ("bulk_listing", "closer", "convert", "coverage", "curves", "fusion_table", "hold_out", "look")
+TOOLS += ("planted_errors", "volumes", "windows")
 # Words that tell what a command is about; pages where nothing tells it; and for each kind what stands for data and
 # weights that only the reader has.
 HINTS = {
