@@ -26,6 +26,7 @@ PAGES = [name_of(page) for page, blocks in BLOCKS.items() if any(b.language == "
 SMALL = {"--epochs": "1", "--imgsz": "64", "--batch": "4", "--examples": "2", "--steps": "2", "--trials": "1"}
 SMALL |= {"--confirm": "1", "--confirm-epochs": "1", "--optim.warmup": "0", "--seeds": "1", "--folds": "2"}
 SMALL |= {"--storage": "sqlite:///study.db", "--index": "1", "--count": "4", "--splits": "5"}
+SMALL |= {"--images": "8", "--per-class": "1"}
 ELSEWHERE = {  # what takes minutes, does not end, or needs a network, another service or an extra; and what runs it
     "demo": ".github/workflows/release.yml",
     "serve": "tests/reference/server.py",
@@ -36,7 +37,7 @@ ELSEWHERE = {  # what takes minutes, does not end, or needs a network, another s
     "--address": "tests/detect/test_bulk_ray.py",
     "--detector": "tests/detect/test_verification.py",
 }
-TOOLS = ("bulk_listing", "closer", "convert", "coverage", "curves", "fusion_table", "hold_out", "look")
+TOOLS = ("bulk_listing", "closer", "compare", "convert", "coverage", "curves", "fusion_table", "hold_out", "look")
 TOOLS += ("planted_errors", "volumes", "windows")
 # Words that tell what a command is about; pages where nothing tells it; and for each kind what stands for data and
 # weights that only the reader has.
@@ -149,11 +150,19 @@ def small(words, kind="detect", tool=""):
     several = re.search(r"--source [^-]\S* [^-]", " ".join(words))
     for word in words:
         flag = word if word.startswith("--") else flag
+        if tool == "compare" and " " in word:  # an arm: its name, and words for detect train
+            name, colon, rest = word.rpartition(": ")
+            made.append(f"{name}{colon}{shlex.join(small(shlex.split(rest), kind, tool))}")
+            continue
         if flag == "--source":
             ours[flag] = next(streams, "") if several and word != flag else images
         if word != flag:
             known = word == "toy" or (Path(word).exists() and not UNLIKE & {(kind, flag, word), (words[0], flag, word)})
-            word = SMALL.get(flag) or (word if known else ours.get(flag, word))
+            less = SMALL.get(flag, "")
+            if less and (word.isdigit() or not less.isdigit()):
+                word = less
+            elif not known:
+                word = ours.get(flag, word)
         made.append(word)
     if tool or made[0] not in ("train", "tune", "evaluate", "bulk") or "--resume" in made:
         return [*made, "--workers", "0"] if "bulk" in made[:1] else made
