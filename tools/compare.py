@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -29,6 +28,7 @@ from detect.data.sources.formats import load_data, splits
 from detect.errors import UserError, in_one_line
 from detect.training.setup import train
 from detect.utils.atomic_io import replace_text
+from detect.utils.yaml_files import dump_yaml
 from tools import side_by_side as ways
 
 
@@ -71,7 +71,7 @@ def few_shot(data: str, count: int, seed: int, folder: Path) -> Path:
 
 def _data_yaml(folder: Path, splits: dict[str, dict[str, str]]) -> Path:
     path = folder / "data.yaml"
-    replace_text(path, yaml.safe_dump(splits))
+    replace_text(path, dump_yaml(splits))
     return path
 
 

@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # these files, not an instal
 from detect.data.annotations import Annotations, known_sizes
 from detect.data.image_writer import save_image
 from detect.data.sources.formats import recognise
-from detect.data.sources.inventory import SPLITS
 from detect.errors import UserError, in_one_line
+from detect.labelling.writer import shares_files
 from detect.utils.atomic_io import replace_text
 
 SHARE = (0.35, 0.9)  # of a window's side that its object takes
@@ -43,10 +43,10 @@ def main(arguments: list[str] | None = None) -> None:
     if options.out.exists():
         raise UserError(f"{options.out} exists and is not overwritten; choose another --out")
     for number, (split, load) in enumerate(recognise(options.source).items()):
-        if split not in SPLITS.values():
-            print(f"{split}: left out, it is neither train nor val nor test")
+        if shares_files(annotations := load(False)):
+            print(f"{split}: left out, for several of its images share a file, as frames of a video do")
             continue
-        cut(load(False), options.out, split, options.negatives, np.random.default_rng([options.seed, number]))
+        cut(annotations, options.out, split, options.negatives, np.random.default_rng([options.seed, number]))
     print(f"{options.out}: use it as --data")
 
 

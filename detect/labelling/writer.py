@@ -139,7 +139,7 @@ class DatasetFolder:
         """Write the labels, see `write_dataset`. Images that lie in `images(split)` already stay there."""
         self.format.scores = scores
         how = self.placement(images)
-        films = {split: labels for split, labels in sets.items() if how != "refer" and _shares_files(labels)}
+        films = {split: labels for split, labels in sets.items() if how != "refer" and shares_files(labels.annotations)}
         sets = {split: labels for split, labels in sets.items() if split not in films}
         if not sets:
             raise UserError(f"{self.out}: several images share a file, as frames of a video do: give --images refer")
@@ -169,9 +169,8 @@ class DatasetFolder:
         return replace(labels, annotations=_renamed(data, folder, renamed))
 
 
-def _shares_files(labels: Labels) -> bool:
-    """Whether several images are in one file, of which none can be linked or copied alone."""
-    data = labels.annotations
+def shares_files(data: Annotations) -> bool:
+    """Whether several images are in one file, as frames of a video are: none can be linked or copied alone."""
     return len({data.file_name(i) for i in range(len(data))}) < len(data)
 
 

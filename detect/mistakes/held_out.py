@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 
 from detect.api import Detector
 from detect.commands.evaluate import EvaluateConfig
@@ -27,6 +26,7 @@ from detect.mistakes.folds import class_counts, split_folds, train_folds
 from detect.tasks import get_task
 from detect.types import Postprocess
 from detect.utils.names import say
+from detect.utils.yaml_files import read_yaml
 
 LOWEST = 0.01  # score below which a prediction tells nothing
 
@@ -103,9 +103,9 @@ def warn_if_trained_on(config: MistakesConfig) -> None:
     run = Path(config.weights).parent / "config.yaml"
     line = "they must not have been trained on these images: a model repeats the labels that it has learned"
     try:
-        data = yaml.safe_load(run.read_text(encoding="utf-8"))["data"]
+        data = read_yaml(run)["data"]
         same = Path(data).resolve() == Path(config.data).resolve() or data == config.data
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+    except (UserError, OSError, ValueError, TypeError, KeyError):
         say(f"{config.weights}: {line}", sys.stderr)
         return
     if same and config.split == "train":

@@ -56,7 +56,7 @@ def test_every_tool_that_prints_results_uses_that_mechanism(path):
 
 def test_windows_of_a_set_with_a_film_are_those_of_its_images(digits, tmp_path, capsys):
     windows.main([str(digits), "--out", str(tmp_path / "windows")])
-    assert "video: left out, it is neither train nor val nor test" in capsys.readouterr().out
+    assert "video: left out, for several of its images share a file" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "windows").glob("*.json")} == {
         "instances_train.json",
         "instances_val.json",
