@@ -29,6 +29,7 @@ from detect.utils.atomic_io import replace_text  # noqa: E402
 
 BEGIN = "<!-- written by tools/licences.py -->"
 _HASH = re.compile(r"-[0-9a-f]{8}|\.[0-9a-f]{8}(?=\.)")  # in the name of a bundled file, to make it unique
+_MIT = "Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated"
 _X11, _GPL2, _LGPL2 = "MIT (X11)", "GPL-2.0-or-later", "LGPL-2.1-or-later"
 _GNU_RUNTIME, _EITHER = "GPL-3.0-or-later WITH GCC-exception-3.1", "LGPL-3.0-or-later OR GPL-2.0-or-later"
 _NVIDIA = "NVIDIA's own, proprietary"
@@ -116,14 +117,15 @@ def brought(lines: list[str]) -> dict[str, Distribution]:
 
 
 def licence(one: Distribution) -> str:
-    """Read the licence in a wheel's metadata: an SPDX expression, else a short text, else the classifiers."""
+    """Read the licence in a wheel's metadata: an SPDX expression, a short text, the classifiers, or MIT's own words."""
     expression, text = ((one.metadata.get_all(name) or [""])[0].strip() for name in ("License-Expression", "License"))
     named = [c.split(" :: ")[-1] for c in one.metadata.get_all("Classifier") or [] if c.startswith("License ::")]
     short = text if "\n" not in text and len(text) < 60 else ""
     for declared in (expression, short, ", ".join(named), text.split("\n")[0]):
         if declared:
             return declared.removeprefix("OSI Approved :: ")
-    return "not declared"
+    files = [one.read_text(f"licenses/{name}") or "" for name in one.metadata.get_all("License-File") or []]
+    return "MIT" if any(_MIT in " ".join(text.split()) for text in files) else "not declared"
 
 
 def libraries(one: Distribution) -> Iterator[tuple[str, str, str]]:

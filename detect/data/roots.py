@@ -16,6 +16,7 @@ from detect.errors import UserError
 from detect.storage.shards import MEMBER
 
 _LEAVING = re.compile(r"^[/\\]|^[A-Za-z]:|^[A-Za-z][A-Za-z0-9+.-]+://|(^|[/\\])\.\.($|[/\\])")
+_SUSPECT = re.compile(r"(^|\n)[/\\]|:|\.\.")  # in a list of names: something that leads out may be there
 LEAVES = "leaves the image folder (--allow-outside permits it)"
 OUTSIDE = "leads outside the folder of the dataset (--allow-outside permits it)"
 
@@ -24,6 +25,11 @@ def leaves(name: str) -> bool:
     """Whether a file name, by itself, leads out of its folder: an absolute path, a URL, or one with `..`."""
     suspect = name.startswith(("/", "\\")) or ":" in name or ".." in name  # most names are not
     return suspect and _LEAVING.search(name) is not None
+
+
+def any_leaves(names: Sequence[str]) -> bool:
+    """Whether one of many file names leads out of its folder."""
+    return _SUSPECT.search("\n".join(names)) is not None and any(map(leaves, names))  # one search is quicker
 
 
 class Roots:
@@ -78,7 +84,8 @@ class Roots:
             led_astray = links[above]
             return (led_astray is not None and file not in led_astray) or self.holds(os.path.join(base, name))
 
-        return [type(name) is not str or (not leaves(name) and inside(name)) for name in names]
+        some = any_leaves([name for name in names if type(name) is str])
+        return [type(name) is not str or (not (some and leaves(name)) and inside(name)) for name in names]
 
 
 def _links(folder: str) -> set[str]:
@@ -105,7 +112,7 @@ def shared_folder(files: Sequence[str]) -> str:
 
 def rebased(root: Path, names: list[str]) -> tuple[Path, list[str]]:
     """The deepest folder that holds all files, and their names relative to it, where a name leaves `root`."""
-    if not any(map(leaves, names)):
+    if not any_leaves(names):
         return root, names
     files = [os.path.abspath(os.path.join(root, name)) for name in names]
     shared = shared_folder(files)

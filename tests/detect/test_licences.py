@@ -56,6 +56,15 @@ def test_a_wheel_declares_its_licence_in_one_of_several_ways(given, said):
     assert tool.licence(metadata(**given)) == said
 
 
+@pytest.mark.parametrize(
+    ("text", "said"), [(f"(c) 2019\n\n{tool._MIT[:60]}\n{tool._MIT[60:]}", "MIT"), ("", "not declared")]
+)
+def test_a_wheel_without_metadata_has_the_licence_of_its_file(text, said):
+    one = metadata(License_File=["LICENSE"])
+    one.read_text = {"licenses/LICENSE": text}.get
+    assert tool.licence(one) == said
+
+
 def test_libraries_in_a_wheel_are_told_from_its_own_modules(tmp_path):
     folder = tmp_path / "a.libs"
     folder.mkdir()

@@ -5,10 +5,12 @@ import os
 import shutil
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from detect.__main__ import main
 from detect.data.images import read_header
-from detect.data.roots import Roots
+from detect.data.roots import Roots, any_leaves, leaves
 from detect.data.sources.formats import load_data
 from detect.errors import UserError
 from detect.utils.text_files import read_text
@@ -17,6 +19,11 @@ from tools import convert
 
 ROW = "0 .5 .5 .5 .5\n"
 LETS = r"\(--allow-outside permits it\)"
+
+
+@given(st.lists(st.text(alphabet="./\\:\nahtps", max_size=6), max_size=4))
+def test_many_names_are_looked_at_as_one(names):
+    assert any_leaves(names) == any(map(leaves, names))
 
 
 def secret(tmp_path):

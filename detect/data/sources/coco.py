@@ -23,7 +23,7 @@ from detect.data.federation import LVIS_KEYS, lvis_federation
 from detect.data.groups import starts_of
 from detect.data.outline_parts import picked
 from detect.data.outlines import Outlines
-from detect.data.roots import Roots, leaves, rebased
+from detect.data.roots import Roots, any_leaves, rebased
 from detect.data.sources.base import Format, Source, Splits
 from detect.data.sources.coco_cache import keep, record_cache
 from detect.data.sources.coco_columns import annotation_columns, give_boxes, image_columns
@@ -138,7 +138,7 @@ def load_records(path: Path, place: Callable[[Any], Path], skip_bad: bool, insid
         made = from_coco(data, path, place(data), bad_records, inside=inside)
         if cache and clean and not bad_records.lines and not made.bad_outlines:
             names = [record["file_name"] for record in data["images"]]
-            if not any(map(leaves, names)):  # where such lead depends on more than the json
+            if not any_leaves(names):  # where such lead depends on more than the json
                 keep(cache, made, names, linked)
     return made
 

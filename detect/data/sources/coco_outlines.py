@@ -15,6 +15,7 @@ from detect.data.boxes import BEYOND, FARTHEST
 from detect.data.groups import gather, starts_of
 from detect.data.outlines import Outlines
 from detect.data.sources.values import numbers
+from detect.utils.json_numbers import number_lists
 
 MOST = 2**32  # pixels of a mask
 LONGEST = 2**31 - 1  # its sides
@@ -72,13 +73,13 @@ def read_outlines(values: list[Any]) -> tuple[Outlines | None, dict[int, str]]:
     return _with_codes(outlines, encoded), bad
 
 
-def read_numbers(
-    polygons: list[list[list[float]]], rles: dict[int, dict[str, Any]]
-) -> tuple[Outlines | None, dict[int, str]]:
-    """`read_outlines` where all polygons are known to be lists of numbers.
+def read_texts(
+    polygons: list[list[Any]], rles: dict[int, dict[str, Any]]
+) -> tuple[Outlines | None, dict[int, str]] | None:
+    """`read_outlines` of segmentations whose polygons are still text; None where one is no list of numbers.
 
     Args:
-        polygons: those of each object.
+        polygons: those of each object, each the text of a json value.
         rles: the RLEs of objects without polygons, by row.
     """
     encoded, bad = list[_Encoded](), dict[int, str]()
@@ -87,9 +88,11 @@ def read_numbers(
     rings = list(chain.from_iterable(polygons))
     if not rings and not encoded:
         return None, bad
-    lengths, counts = (np.fromiter(map(len, lists), np.int64, len(lists)) for lists in (rings, polygons))
-    values = np.fromiter(chain.from_iterable(rings), np.float64, int(lengths.sum()))
-    return _with_codes(_polygons(values, lengths, counts, bad), encoded), bad
+    read = number_lists(rings)
+    if read is None:
+        return None
+    counts = np.fromiter(map(len, polygons), np.int64, len(polygons))
+    return _with_codes(_polygons(*read, counts, bad), encoded), bad
 
 
 def with_frames(outlines: Outlines | None, values: list[Any], bad: dict[int, str]) -> Outlines | None:

@@ -1,7 +1,8 @@
 """The annotation records of a COCO file that have COCO's own keys and types, without a dictionary for each.
 
-Most files have no others, and for them the parser fills objects of a known form. It takes nothing else: what has a key
-more, a value of another type or a key twice is left to the general reader.
+Most files have no others, and for them the parser fills objects of a known form. Polygons stay text there, and all of
+them become one array at once. It takes nothing else: what has a key more, a value of another type or a key twice is
+left to the general reader.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from detect.data.sources.coco_outlines import read_numbers
+from detect.data.sources.coco_outlines import read_texts
 from detect.data.sources.coco_table import KEYS, AnnotationTable
 
 
@@ -27,7 +28,7 @@ class _Record(msgspec.Struct, gc=False):
     bbox: list[float]
     area: float | None = None
     iscrowd: int | None = None
-    segmentation: list[list[float]] | _Rle | None = None
+    segmentation: list[msgspec.Raw] | _Rle | None = None
     keypoints: list[float] | None = None
     num_keypoints: int | None = None
 
@@ -53,8 +54,11 @@ def typed_table(text: bytes) -> AnnotationTable | None:
             polygons[row] = []
     if keys != text.count(b":"):  # some are unknown, null, or come twice; or a string has colons
         return None
+    outlines = read_texts(polygons, rles)
+    if outlines is None:
+        return None
     nothing: list[Any] = [None] * len(records)
-    table = AnnotationTable.of_lists({key: given.get(key, nothing) for key in KEYS}, *read_numbers(polygons, rles))
+    table = AnnotationTable.of_lists({key: given.get(key, nothing) for key in KEYS}, *outlines)
     in_order = not any(odd.any() for odd in table.odd.values()) and not (table.point_counts < 0).any()
     return table if in_order else None
 
