@@ -59,8 +59,11 @@ PEERS: dict[str, tuple[str, ...]] = {
     "fl_gamma": ("model.loss.class_kind focal",),
     "depth_multiple": ("model.depth",),
     "width_multiple": ("model.width",),
-    **dict.fromkeys(["project", "exist_ok", "save_dir", "output", "output_dir", "logdir", "log_dir", "dest"], ("out",)),
+    **dict.fromkeys(
+        ["project", "exist_ok", "save_dir", "output", "output_dir", "logdir", "log_dir", "dest"], ("out", "page")
+    ),
     "name": ("out",),
+    "out": ("page",),
     **dict.fromkeys(["half", "fp16", "amp"], ("precision float16",)),
     "bf16": ("precision bfloat16",),
     **dict.fromkeys(["img", "img_size", "imgs", "image_size", "input_size", "size", "resolution"], ("imgsz",)),

@@ -202,6 +202,7 @@ REQUIRED = {
     "predict": ["weights", "source"],
     "check": ["data"],
     "see": ["weights", "data"],
+    "report": [],
 }
 
 
@@ -217,6 +218,8 @@ REQUIRED = {
         ("train", "--hsv_hh 0.1", "did you mean '--augment.hue'?"),
         ("train", "--cos_lrr", "did you mean '--optim.schedule cosine'?"),
         ("predict", "--sourcee x", "did you mean '--source'?"),
+        ("report", "--out x", "did you mean '--page'?"),
+        ("evaluate", "--output_dir x", "did you mean '--page'?"),
         ("train", "degrees=10", "'--augment.rotate 10'"),
         ("train", "--shear 2", "'--augment.shear'"),
         ("train", "--perspective 0.1", "'--augment.perspective'"),
