@@ -5,7 +5,8 @@
 labels: the training labels from the json, then again from the cache.
 check: the check of all images, then again, when they are remembered.
 train: a start of `detect train` with labels and images that are remembered: seconds to the first step, and the memory
-    of the process and its workers (PSS: pages that they share count once) over `--seconds` of training.
+    of the process and its workers over `--seconds` of training: pages that they share count once, and those of files,
+    such as libraries, do not count: other programs share them, and the system can take them back.
 evaluate: `detect evaluate --results` with its page: 5,000 images of 100 random detections.
 
 The cache is a folder beside FOLDER, which `labels` and `check` begin without. Memory is that of Linux.
@@ -91,7 +92,8 @@ def train(folder: Path, seconds: float) -> Iterator[dict[str, Any]]:
                 raise UserError(f"training ended before its first step: {log.read()[-500:]}")
     quarter = max(1, len(sizes) // 4)
     yield {"what": "first step of training", "seconds": first, "cpu_seconds": used}
-    for name, part in (("second", sizes[quarter : 2 * quarter]), ("last", sizes[-quarter:])):
+    for place, name in enumerate(("first", "second", "third", "last")):
+        part = sizes[place * quarter :][:quarter]
         yield {"what": f"memory in training, {name} quarter of {len(sizes)} s", "megabytes": float(np.median(part))}
 
 
@@ -188,7 +190,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _shared_size(process: int) -> float:
-    """The memory of a process and its children in megabytes; what they share counts once."""
+    """The memory of a process and its children in megabytes; what they share counts once, pages of files do not."""
     found, total = [process], 0.0
     for one in found:
         try:
@@ -197,7 +199,7 @@ def _shared_size(process: int) -> float:
             lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
         except OSError:
             continue  # it has ended
-        total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+        total += sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))) / 1024
     return total
 
 
