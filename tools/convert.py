@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -103,11 +104,14 @@ def convert(
     for path in (*files.values(), *description):
         if path.exists():
             raise UserError(f"{path} exists and is not overwritten; choose another --out")
-    for split, path in files.items():
-        _write(sets[split], path, anew)
+    own = not single and not (out.is_dir() and any(out.iterdir()))  # a folder for this dataset alone
+    with being_written(out) if own else nullcontext():
+        for split, path in files.items():
+            _write(sets[split], path, anew)
+        for path in description:
+            parts = {split: {"annotations": file.name, "images": _root(sets[split])} for split, file in files.items()}
+            replace_text(path, dump_yaml(parts))
     for path in description:
-        parts = {split: {"annotations": file.name, "images": _root(sets[split])} for split, file in files.items()}
-        replace_text(path, dump_yaml(parts))
         print(f"{path}: use it as --data")
     return None
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from detect.data.sources.coco import load_coco
 from detect.data.sources.formats import load_data, splits
+from detect.errors import UserError
 
 DATA = Path(os.environ.get("GRIDHEAD_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 TOOL = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "convert.py"))
@@ -104,6 +105,29 @@ def test_yolo_to_coco(tmp_path, capsys):
     assert annotations.names == ["cat", "dog"] and annotations.read(0).shape == (20, 40, 3)
     assert len(load_data(tmp_path / "out" / "data.yaml", "val").boxes) == 0
     assert snapshot(tmp_path / "in") == before
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_set_that_was_not_written_to_its_end_is_not_read(tmp_path, monkeypatch, used):
+    coco(tmp_path / "all.json")
+    out, write = tmp_path / "out", TOOL["_write"]
+    if used:  # by others, whose files stay readable
+        coco(out / "instances_other.json")
+
+    def interrupted(annotations, path, anew):
+        if path.name != "instances_train.json":
+            raise KeyboardInterrupt
+        write(annotations, path, anew)
+
+    monkeypatch.setitem(TOOL["convert"].__globals__, "_write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        TOOL["convert"](str(tmp_path / "all.json"), out, share=0.5)
+    assert (out / "instances_train.json").exists()
+    if used:
+        assert len(load_data(out, "other")) == 50
+    else:
+        with pytest.raises(UserError, match="out: this dataset is being written, or writing it was interrupted"):
+            load_data(out, "train")
 
 
 def test_one_file(tmp_path, capsys):
