@@ -24,10 +24,11 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-from detect.errors import UserError, in_one_line
-from detect.utils.names import say
-
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # these files, not an installed copy
+
+from detect.errors import UserError, in_one_line  # noqa: E402
+from detect.utils.names import say  # noqa: E402
 
 
 def arguments() -> argparse.Namespace:

@@ -18,7 +18,7 @@ from detect.errors import UserError
 from detect.models.weights import load_weights, save_weights
 from detect.registry import REGISTRIES
 from detect.training.transfer import find_source
-from tools import fuzz_targets
+from tests.reference.published import write_darknet
 
 DATA = Path(os.environ.get("GRIDHEAD_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 NANO = DATA / "weights" / "yolox_nano" / "yolox_nano.onnx"
@@ -30,12 +30,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def darknet(tmp_path_factory):
     """The .weights of a small network for COCO's classes, its .cfg beside it."""
-    folder = tmp_path_factory.mktemp("darknet")
-    cfg = fuzz_targets.CFG.replace("classes=2", "classes=80").replace("filters=14", "filters=170")
-    (folder / "net.cfg").write_text(cfg)
-    values = np.random.default_rng(0).random(4 * 8 + 8 * 27 + 8 + 8 * 18 + 170 + 170 * 8).astype("<f4")
-    (folder / "net.weights").write_bytes(np.array([0, 2, 5, 64, 0], "<i4").tobytes() + values.tobytes())
-    return folder / "net.weights"
+    return write_darknet(tmp_path_factory.mktemp("darknet") / "net.weights")
 
 
 def test_what_is_in_a_file_decides(darknet, tmp_path):

@@ -18,6 +18,7 @@ from detect.models.necks import build_neck
 from detect.models.weights import load_weights
 from detect.types import Postprocess, Preprocess, Target
 from tests.reference.picodet_twin import Twin
+from tests.reference.published import write_picodet
 
 onnx = pytest.importorskip("onnx", reason="needs onnx")
 
@@ -32,22 +33,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 needs_file = pytest.mark.skipif(not FILES[320].exists(), reason="no PicoDet weights: set GRIDHEAD_DATA")
 
 
-def write_onnx(parts: list[list[torch.Tensor]], path: Path) -> None:
-    """Convolutions in the order they ran, and the size of the image; nothing else of the graph."""
-    nodes, values = [], []
-    for i, part in enumerate(parts):
-        values += [onnx.numpy_helper.from_array(t.numpy(), f"{kind}{i}") for kind, t in zip("wb", part, strict=True)]
-        nodes.append(onnx.helper.make_node("Conv", [f"x{i}", f"w{i}", f"b{i}"], [f"x{i + 1}"]))
-    image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [1, 3, 320, 320])
-    onnx.save(onnx.helper.make_model(onnx.helper.make_graph(nodes, "twin", [image], [], values)), path)
-
-
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     """(folder with weights.onnx and names.txt, the twin that has these weights)."""
     folder, twin = tmp_path_factory.mktemp("published"), Twin(len(CLASSES))
     twin(torch.zeros(1, 3, 64, 64, dtype=torch.float64))
-    write_onnx(twin.parts, folder / "weights.onnx")
+    write_picodet(twin.parts, folder / "weights.onnx")
     (folder / "names.txt").write_text("\n".join(CLASSES) + "\n")
     return folder, twin
 
@@ -129,7 +120,7 @@ def test_fine_tuning_is_one_command(weights, digits, tmp_path):
 def test_a_file_that_only_begins_and_ends_like_one_is_refused(published, tmp_path, capsys, spoil):
     parts = [[t.clone() for t in part] for part in published[1].parts]
     spoil(parts)
-    write_onnx(parts, tmp_path / "other.onnx")
+    write_picodet(parts, tmp_path / "other.onnx")
     flags = ["--names", str(published[0] / "names.txt"), "--out", str(tmp_path / "w.safetensors")]
     assert main(["import", "--weights", str(tmp_path / "other.onnx"), *flags]) == 2
     error = capsys.readouterr().err

@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from torch import nn
@@ -23,6 +22,7 @@ from detect.models.weights import load_weights
 from detect.training.bn_statistics import samples, unfold
 from detect.types import Postprocess, Preprocess, Target
 from tests.reference.boxes import overlap
+from tests.reference.published import write_yolox
 from tests.reference.yolox_twin import Twin
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,23 +36,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 needs_nano = pytest.mark.skipif(not NANO.exists(), reason="no yolox_nano.onnx: set GRIDHEAD_DATA")
 
 
-def write_onnx(twin: Twin, path: Path) -> None:
-    """The twin's convolutions in the order they ran, batch normalization folded in; nothing else of its graph."""
-    nodes, values = [], []
-    for i, name in enumerate(twin.order):
-        state = {k.removeprefix(f"{name}."): v.double() for k, v in twin.state.items() if k.startswith(f"{name}.")}
-        if "conv.weight" in state:
-            gain = state["bn.weight"] / (state["bn.running_var"] + 1e-3).sqrt()
-            weight = state["conv.weight"] * gain[:, None, None, None]
-            bias = state["bn.bias"] - state["bn.running_mean"] * gain
-        else:
-            weight, bias = state["weight"], state["bias"]
-        for kind, value in (("w", weight), ("b", bias)):
-            values.append(onnx.numpy_helper.from_array(value.float().numpy(), f"{kind}{i}"))
-        nodes.append(onnx.helper.make_node("Conv", [f"x{i}", f"w{i}", f"b{i}"], [f"x{i + 1}"]))
-    onnx.save(onnx.helper.make_model(onnx.helper.make_graph(nodes, "twin", [], [], values)), path)
-
-
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     """(folder with weights.pth, weights.onnx and names.txt, an image, what the twin says of it)."""
@@ -60,7 +43,7 @@ def published(tmp_path_factory):
     image = torch.randint(0, 256, (1, 3, 96, 64), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     said = twin(image.flip(1).double())
     torch.save({"start_epoch": 3, "model": twin.state}, folder / "weights.pth")
-    write_onnx(twin, folder / "weights.onnx")
+    write_yolox(twin, folder / "weights.onnx")
     (folder / "names.txt").write_text("\n".join(CLASSES) + "\n")
     return folder, image, said
 
