@@ -24,7 +24,7 @@ def number_lists(texts: Sequence[Any]) -> tuple[np.ndarray, np.ndarray] | None:
     if text.count(b"[") != len(texts) + 1:  # a list in a list, a value that is none, or a string
         return None
     try:
-        lists = simdjson.Parser().parse(text)
+        lists: Any = simdjson.Parser().parse(text)
         lengths = np.fromiter(map(len, lists), np.int64, len(texts))
         return np.frombuffer(lists.as_buffer(of_type="d"), np.float64), lengths
     except (TypeError, ValueError, RuntimeError):
