@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pickle
 import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from io import BufferedReader
-from multiprocessing.connection import Connection
+from io import BufferedReader, BufferedWriter
+from multiprocessing.connection import wait as ready
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,11 +25,11 @@ from detect.utils.atomic_io import open_file
 from detect.utils.interrupt import follow_parent
 from detect.utils.json_files import unique_keys
 
-SIZE = 1 << 18  # bytes of a part: what is parsed stays in the processor's cache
+SIZE = 1 << 19  # bytes of a part: what is parsed stays in the processor's cache
 SHORT = 1 << 10  # bytes in which a value is looked for first
 LONGEST = 1 << 28  # bytes of one record
 HALVED = 1 << 26  # bytes; of a longer list two processes read a half each
-_SENT = 256  # parts that are sent as one: see `TableBuilder`; each sending waits until the other process reads
+_SENT = 128  # parts that are sent as one: see `TableBuilder`; each sending waits until the other process reads
 _TRIES = 64  # ends of a list that are tried in one part
 _SPACE = re.compile(rb"[ \t\n\r]*")
 _NEXT = re.compile(rb"\}([ \t\n\r]*,[ \t\n\r]*)(?=\{)")
@@ -257,18 +258,19 @@ class _SecondHalf:
         self.cut, self.begin = middle + cut.start() + 1, middle + cut.end()
         self.parts, self.end, self.open = list[Any](), 0, True
         context: Any = multiprocessing.get_context("fork")
-        self.receiver, sender = context.Pipe(duplex=False)
-        self.process = context.Process(target=_read_half, args=(path, key, quick, self.begin, sender), daemon=True)
-        self.process.start()
-        sender.close()
+        here, there = os.pipe()
+        self.pipe = os.fdopen(here, "rb")
+        with os.fdopen(there, "wb") as other:
+            self.process = context.Process(target=_read_half, args=(path, key, quick, self.begin, other), daemon=True)
+            self.process.start()
 
     def receive(self, wait: bool = False) -> None:
         """Take the parts that are there; with `wait` all of them."""
-        while self.open and (wait or self.receiver.poll()):
+        while self.open and (wait or ready([self.pipe.fileno()], 0)):
             try:
-                part, self.end = self.receiver.recv()
+                part, self.end = pickle.load(self.pipe)
                 self.parts.append(part)
-            except EOFError:
+            except (EOFError, pickle.UnpicklingError):  # it has ended
                 self.open = False
 
     def give(self, take: Take) -> int | None:
@@ -285,7 +287,7 @@ class _SecondHalf:
         """End the process."""
         self.process.kill()
         self.process.join()
-        self.receiver.close()
+        self.pipe.close()
 
 
 def _may_fork() -> bool:
@@ -295,7 +297,7 @@ def _may_fork() -> bool:
     return False
 
 
-def _read_half(path: Path, key: str, quick: Quick, begin: int, sender: Connection) -> None:
+def _read_half(path: Path, key: str, quick: Quick, begin: int, pipe: BufferedWriter) -> None:
     """Read a list from this offset on, in a process of its own, and send its parts; at the end the offset there."""
     follow_parent()
     parts, last = list[Any](), False
@@ -307,10 +309,11 @@ def _read_half(path: Path, key: str, quick: Quick, begin: int, sender: Connectio
             if not reader.quick:
                 return
             parts.append(records)
-            if len(parts) == _SENT and not last:
-                sender.send((quick.join(parts), 0))
+            if len(parts) == _SENT or last:
+                # Unlike `Connection.send`, this copies what is in arrays once on either side.
+                pickle.dump((quick.join(parts), reader.offset if last else 0), pipe, protocol=5)
+                pipe.flush()
                 parts = []
-        sender.send((quick.join(parts), reader.offset))
 
 
 def _count_keys(records: list[dict[str, Any]], braces: int) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import sys
 
@@ -146,6 +147,23 @@ def test_a_killed_process_leaves_its_half_to_the_other(tmp_path, halved, monkeyp
     records = [{"k": i} for i in range(40)]
     (tmp_path / "file.json").write_text(json.dumps({"a": records}))
     monkeypatch.setattr(json_parts, "_read_half", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    found = []
+    assert read_in_parts(tmp_path / "file.json", {"a": found.extend}, QUICK) is not None
+    assert [one for _, one in found] == records
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+@pytest.mark.parametrize("left", [1, 2, 20, 50])
+def test_a_process_that_is_killed_while_it_sends_leaves_its_half_to_the_other(tmp_path, halved, monkeypatch, left):
+    records = [{"k": i} for i in range(40)]
+    (tmp_path / "file.json").write_text(json.dumps({"a": records}))
+
+    def half(*arguments):
+        arguments[-1].write(pickle.dumps((list(range(20)), 99), protocol=5)[:-left])
+        arguments[-1].flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(json_parts, "_read_half", half)
     found = []
     assert read_in_parts(tmp_path / "file.json", {"a": found.extend}, QUICK) is not None
     assert [one for _, one in found] == records

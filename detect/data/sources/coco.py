@@ -129,9 +129,9 @@ def load_records(path: Path, place: Callable[[Any], Path], skip_bad: bool, insid
             for _, line in cache.found.notes:
                 warn_once(f"{path}: {line}")
             return cache.found
-        if cache:
-            cache.digest()  # begins to be computed now
         data = read_records(path)
+        if cache:
+            cache.digest()  # begins to be computed now, when no other process reads
         table = data.get("annotations") if isinstance(data, dict) else None
         clean = cache is not None and isinstance(table, AnnotationTable) and table.clean
         linked = clean and not all(map(_FILE_NAME, data["images"]))  # the disk says what they are called

@@ -169,8 +169,26 @@ def _polygons(values: np.ndarray, lengths: np.ndarray, counts: np.ndarray, bad: 
 
     Objects that are `bad` lose all of theirs, and so do those with a bad one; those of too few points go alone.
     """
-    owner = np.repeat(np.arange(len(counts)), counts)
-    starts = np.concatenate([[0], np.cumsum(lengths)])
+    starts = starts_of(lengths)
+    near = values.min(initial=0) >= -FARTHEST and values.max(initial=0) <= FARTHEST  # false where one is NaN
+    if bad or not near or (lengths % 2).any() or lengths.min(initial=6) < 6:
+        values, starts, counts = _good_polygons(values, starts, counts, bad)
+    return Outlines(
+        points=values.reshape(-1, 2),
+        ring_starts=starts // 2,
+        holes=np.zeros(len(starts) - 1, bool),
+        object_starts=starts_of(counts),
+        codes=np.zeros(0, np.uint8),
+        code_starts=np.zeros(len(counts) + 1, np.int64),
+        rle_sizes=np.zeros((len(counts), 2), np.int32),
+    )
+
+
+def _good_polygons(
+    values: np.ndarray, starts: np.ndarray, counts: np.ndarray, bad: dict[int, str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The coordinates of the good polygons, where each starts, and how many each object has: see `_polygons`."""
+    owner, lengths = np.repeat(np.arange(len(counts)), counts), np.diff(starts)
     broken = np.zeros(len(counts), bool)
     broken[list(bad)] = True
     odd, few = lengths % 2 == 1, lengths < 6
@@ -187,19 +205,8 @@ def _polygons(values: np.ndarray, lengths: np.ndarray, counts: np.ndarray, bad: 
             reason = f"has a polygon of {lengths[ring] // 2} points; a polygon takes three or more"
         bad.setdefault(int(owner[ring]), reason)
     good = ~few & ~broken[owner]
-    if not good.all():
-        rows, starts = gather(starts, np.flatnonzero(good))
-        values, owner = values[rows], owner[good]
-    none = Outlines.of_polygons([])
-    return replace(
-        none,
-        points=values.reshape(-1, 2),
-        ring_starts=starts // 2,
-        holes=np.zeros(len(owner), bool),
-        object_starts=np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(counts)))]),
-        code_starts=np.zeros(len(counts) + 1, np.int64),
-        rle_sizes=np.zeros((len(counts), 2), np.int32),
-    )
+    rows, kept = gather(starts, np.flatnonzero(good))
+    return values[rows], kept, np.bincount(owner[good], minlength=len(counts))
 
 
 def _any(flags: np.ndarray, starts: np.ndarray) -> np.ndarray:

@@ -124,7 +124,7 @@ class AnnotationTable:
 
     def in_one(self) -> AnnotationTable:
         """Return this table with its outlines in one part."""
-        if self.outlines:
+        if len(self.outlines) > 1:
             self.outlines[:] = [Outlines.join(self.outlines)]
         return self
 

@@ -7,10 +7,12 @@ left to the general reader.
 
 from __future__ import annotations
 
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from detect.data.sources.coco_outlines import read_texts
 from detect.data.sources.coco_table import KEYS, AnnotationTable
@@ -25,7 +27,7 @@ class _Record(msgspec.Struct, gc=False):
     id: int
     image_id: int
     category_id: int
-    bbox: list[float]
+    bbox: tuple[float, float, float, float]
     area: float | None = None
     iscrowd: int | None = None
     segmentation: list[msgspec.Raw] | _Rle | None = None
@@ -43,7 +45,7 @@ def typed_table(text: bytes) -> AnnotationTable | None:
         records = _DECODE(text)
     except msgspec.MsgspecError:
         return None
-    given = {key: list(map(get, records)) for key, get in _COLUMNS.items()}
+    given: dict[str, Any] = {key: list(map(get, records)) for key, get in _COLUMNS.items()}
     keys = sum(len(records) - values.count(None) for values in given.values())
     polygons, rles = given.pop("segmentation"), dict[int, dict[str, Any]]()
     for row, value in enumerate(polygons):
@@ -54,6 +56,7 @@ def typed_table(text: bytes) -> AnnotationTable | None:
             polygons[row] = []
     if keys != text.count(b":"):  # some are unknown, null, or come twice; or a string has colons
         return None
+    given["bbox"] = np.fromiter(chain.from_iterable(given["bbox"]), np.float64).reshape(-1, 4)
     outlines = read_texts(polygons, rles)
     if outlines is None:
         return None

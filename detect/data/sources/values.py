@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -42,10 +42,10 @@ def whole(values: list) -> tuple[np.ndarray, np.ndarray]:
     return np.array(kept, np.int64), ~np.array(good, bool)
 
 
-def numbers(values: list, width: int) -> tuple[np.ndarray, np.ndarray]:
+def numbers(values: Sequence[Any] | np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Return (N, width) float64 of finite numbers, and which rows are not (they become 0)."""
     try:
-        array = np.array(values, dtype=np.float64).reshape(len(values), width) if values else np.zeros((0, width))
+        array = np.array(values, dtype=np.float64).reshape(len(values), width)
     except (TypeError, ValueError, OverflowError):
         array = np.full((len(values), width), np.nan)
         for row, value in enumerate(values):
