@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import pickle
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from detect.utils.array_pipes import receive, send
 from detect.utils.atomic_io import open_file
 from detect.utils.interrupt import follow_parent
 from detect.utils.json_files import unique_keys
@@ -268,9 +268,9 @@ class _SecondHalf:
         """Take the parts that are there; with `wait` all of them."""
         while self.open and (wait or ready([self.pipe.fileno()], 0)):
             try:
-                part, self.end = pickle.load(self.pipe)
+                part, self.end = receive(self.pipe)
                 self.parts.append(part)
-            except (EOFError, pickle.UnpicklingError):  # it has ended
+            except EOFError:
                 self.open = False
 
     def give(self, take: Take) -> int | None:
@@ -310,9 +310,7 @@ def _read_half(path: Path, key: str, quick: Quick, begin: int, pipe: BufferedWri
                 return
             parts.append(records)
             if len(parts) == _SENT or last:
-                # Unlike `Connection.send`, this copies what is in arrays once on either side.
-                pickle.dump((quick.join(parts), reader.offset if last else 0), pipe, protocol=5)
-                pipe.flush()
+                send(pipe, (quick.join(parts), reader.offset if last else 0))
                 parts = []
 
 

@@ -2,9 +2,9 @@
 
 import json
 import os
-import pickle
 import signal
 import sys
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from detect.data.sources.coco import load_coco
 from detect.data.sources.coco_table import AnnotationTable, TableBuilder
 from detect.errors import UserError
 from detect.utils import json_parts
+from detect.utils.array_pipes import receive, send
 from detect.utils.json_files import read_json
 from detect.utils.json_parts import Quick, read_in_parts
 
@@ -153,13 +154,14 @@ def test_a_killed_process_leaves_its_half_to_the_other(tmp_path, halved, monkeyp
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
-@pytest.mark.parametrize("left", [1, 2, 20, 50])
+@pytest.mark.parametrize("left", [1, 80, 81, 200])
 def test_a_process_that_is_killed_while_it_sends_leaves_its_half_to_the_other(tmp_path, halved, monkeypatch, left):
     records = [{"k": i} for i in range(40)]
     (tmp_path / "file.json").write_text(json.dumps({"a": records}))
+    send(sent := BytesIO(), ({"rows": np.arange(10)}, 99))
 
     def half(*arguments):
-        arguments[-1].write(pickle.dumps((list(range(20)), 99), protocol=5)[:-left])
+        arguments[-1].write(sent.getvalue()[:-left])
         arguments[-1].flush()
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -167,6 +169,21 @@ def test_a_process_that_is_killed_while_it_sends_leaves_its_half_to_the_other(tm
     found = []
     assert read_in_parts(tmp_path / "file.json", {"a": found.extend}, QUICK) is not None
     assert [one for _, one in found] == records
+
+
+def test_what_is_sent_is_received(tmp_path):
+    value = {"rows": np.arange(10), "none": np.zeros((0, 2)), "turned": np.arange(6).reshape(2, 3).T, "text": "a" * 99}
+    with (tmp_path / "pipe").open("wb") as pipe:
+        send(pipe, value)
+        send(pipe, [])
+    with (tmp_path / "pipe").open("rb") as pipe:
+        found = receive(pipe)
+        assert found.keys() == value.keys()
+        assert all(np.array_equal(found[key], value[key]) for key in value)
+        found["rows"] += 1  # it can be written to
+        assert receive(pipe) == []
+        with pytest.raises(EOFError):
+            receive(pipe)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
