@@ -269,7 +269,7 @@ SEARCHES = {
     ),
     "how-to/export": (
         "export onnx; read onnx file; convert to onnx; run onnx model in python; onnxruntime; open onnx file; "
-        "save as onnx; openvino"
+        "save as onnx; openvino; c++"
     ),
     "how-to/loss": "add a loss; custom loss; focal loss; write my own loss; change the loss; register loss",
     "how-to/masks": (

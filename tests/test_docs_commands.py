@@ -3,32 +3,32 @@
 The blocks that are marked to be run are run by test_docs.py.
 """
 
-import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
+import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from threading import Thread
 
-import numpy as np
 import pytest
 import torch
 import torchvision
-import yaml
 
 from detect.__main__ import main
-from detect.data.toy import VERSION, build
 from detect.hub import OFFLINE
 from detect.hub.catalogue import RemoteFile, Source, catalogue
 from detect.utils.atomic_io import cache_folder
-from tests.reference.published import write_all
+from tests.reference.object_store import s3_server, upload
+from tests.reference.reader_files import write_files
 from tests.test_docs import BLOCKS, ROOT, commands_of, forgets_plugins, name_of  # noqa: F401
 
 PAGES = [name_of(page) for page, blocks in BLOCKS.items() if any(b.language == "sh" and not b.run for b in blocks)]
@@ -36,30 +36,12 @@ SMALL = {"--epochs": "1", "--imgsz": "64", "--batch": "4", "--examples": "2", "-
 SMALL |= {"--confirm": "1", "--confirm-epochs": "1", "--optim.warmup": "0", "--seeds": "1", "--folds": "2"}
 SMALL |= {"--storage": "sqlite:///study.db", "--index": "1", "--count": "4", "--splits": "5"}
 SMALL |= {"--images": "8", "--per-class": "1", "--scale": "0.001", "--seconds": "2", "--longest": "1"}
-SMALL |= {"--val-people": "2"}
-ELSEWHERE = {  # commands and tools that take minutes, or a cluster or packages of their own; and what runs them
-    "demo": ".github/workflows/release.yml",
-    "--address": "tests/detect/test_bulk_ray.py",
-    "bench": "tests/detect/test_bench.py",
-    "figures": "tests/detect/test_figures.py",
-    "licences": "tests/detect/test_licences.py",
-    "scale": "tests/detect/test_scale_page.py",
-}
-# Other programs that are not run, and what runs what the page has them do: a file, and a word in it.
-OTHERS = {
-    "pip": ("Makefile", "pip install"),
-    "uv": (".github/workflows/tests.yml", "uv pip install"),
-    "make": (".ci/run", "make test"),
-    "kill": ("tests/detect/test_resume.py", "killed"),
-    "aws": ("tests/detect/test_storage_s3.py", "upload"),
-    "tensorboard": ("tests/detect/test_callbacks.py", "tensorboard"),
-    "cmake": ("tests/detect/test_export.py", '"cpp"'),
-    "build/detect": ("tests/detect/test_export.py", '"cpp"'),
-    "npm": ("tests/detect/test_export.py", "npm install"),
-    "node": ("tests/detect/test_export.py", '"js"'),
-}
+SMALL |= {"--val-people": "2", "--save-steps": "2"}
+PROGRAMS = Path(sys.executable).parent
+NOTHING_NEW = ("--dry-run", "--no-deps", "--no-build-isolation")
 # What makes a tool quick, beside smaller numbers: its own defaults are those of the study.
 MORE = {
+    "bench": "--rows nms --scale 0.002 --threads 1",
     "active_learning": "--rounds 2 --budget 4 --steps 2 --imgsz 64 --batch 4 --seeds 1",
     "bulk_kill": "--workers 0",
     "large_set": "--scale 0.001",
@@ -95,9 +77,7 @@ def reader(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        build(cache_folder() / VERSION, train=24, val=8, size=64)  # the toy set of these tests is small, too
-        shutil.copytree(cache_folder() / VERSION, "digits")
-        _describe(folder)
+        write_files(folder)
         learn = ["train", "--data", "tiny.yaml", "--model", "yolo_n", "--out", "runs/plain", "--optim.lr", "0.005"]
         learn += ["--augment.mosaic", "0", "--augment.flip", "0", "--augment.scale", "0", "--augment.translate", "0"]
         assert main([*small(learn), "--epochs", "30"]) == 0
@@ -110,91 +90,16 @@ def reader(tmp_path_factory):
             shutil.copy(f"runs/{kind}/best.safetensors", f"{kind}.safetensors")
         for name in ("mosaic", "large", "birds"):
             shutil.copytree("runs/plain", f"runs/{name}")
-        write_all(folder)
-        torch.save(torchvision.models.squeezenet1_1().state_dict(), "squeezenet1_1.pth")
     return folder
 
 
-def _describe(folder):
-    """Write what describes the digits: splits, cameras, weather, keypoints, folders of classes, a file of pairs."""
-    train, val = (json.loads((folder / f"digits/instances_{split}.json").read_text()) for split in ("train", "val"))
-    for image in train["images"]:
-        image["camera"] = "left" if image["id"] % 2 else "right"
-    _write(folder / "tiny.yaml", train=train, val=train, test=val)  # val is train, so that little training is enough
-    rows = [f"{image['file_name']},{'sun' if image['id'] % 2 else 'rain'}" for image in train["images"]]
-    (folder / "images.csv").write_text("\n".join(["image,weather", *rows]))
-    for labels in (train, val):
-        _mark(labels)
-    _write(folder / "points.yaml", train=train, val=val)
-    other = build(folder / "other", seed=1, train=8, val=1, size=64)
-    (folder / "photos").mkdir()
-    for image in (other / "train").glob("*.jpg"):
-        shutil.copy(image, folder / f"photos/photo-{image.name}")
-    for name in ("clip", "clip2", "clip3"):
-        shutil.copy(other / "video.mp4", folder / f"{name}.mp4")
-    shutil.copytree(folder / "digits/train", folder / "photos/train")
-    (folder / "labels").mkdir()
-    for split in ("train", "val"):  # as the guides call them
-        (folder / f"labels/{split}.json").write_text(json.dumps(train))
-    for split in ("train", "val", "test"):
-        for name in ("ann", "bob"):
-            shutil.copytree(folder / "digits/val", folder / "classes" / split / name)
-    for split, people in {"train": ("ann", "bob", "cas", "dan"), "test": ("eve", "fay")}.items():
-        for name in people:
-            shutil.copytree(folder / "digits/val", folder / "crowd" / split / name)
-    _describe_street(folder)
-    files = [
-        f"test/{name}/{one.name}" for name in ("ann", "bob") for one in sorted((folder / "digits/val").iterdir())[:2]
-    ]
-    pairs = [f"{one},{other},{int(one[:8] == other[:8])}" for one in files for other in files if one < other]
-    (folder / "pairs.csv").write_text("\n".join(["a,b,same", *pairs]))
-    pairs = [one.replace("ann", "eve").replace("bob", "fay") for one in pairs]
-    (folder / "pairs_of_people.csv").write_text("\n".join(["a,b,same", *pairs]))
-    rng = np.random.default_rng(0)
-    for name, separator in {"GunPoint_TRAIN.tsv": "\t", "GunPoint_TEST.tsv": "\t", "GunPoint_TRAIN.txt": " "}.items():
-        signals = [[1 + i % 2, *rng.normal(i % 2, 1, 64).round(3).tolist()] for i in range(12)]
-        (folder / name).write_text("\n".join(separator.join(map(str, signal)) for signal in signals))
-
-
-def _describe_street(folder):
-    """Write a film as MOTChallenge has it, and what stands for the package trackeval, which needs another OpenCV."""
-    street = folder / "data/tud-campus"
-    shutil.copytree(folder / "digits/val", street / "img1")
-    rows = [f"{frame},1,{10 + frame},10,12,12,1,-1,-1,-1" for frame in range(1, 9)]
-    for name in ("gt", "det"):
-        (street / name).mkdir()
-        (street / name / f"{name}.txt").write_text("\n".join(rows))
-    answer = "lambda self, data: dict.fromkeys(['HOTA', 'MOTA', 'IDF1', 'IDSW', 'CLR_FN', 'CLR_FP'], 0)"
-    (folder / "trackeval").mkdir()
-    (folder / "trackeval/__init__.py").write_text("")
-    kinds = [f"class {name}:\n    eval_sequence = {answer}" for name in ("CLEAR", "HOTA", "Identity")]
-    (folder / "trackeval/metrics.py").write_text("\n".join(kinds))
-
-
-def _mark(labels):
-    """Give each image one object with two keypoints."""
-    for one in labels["categories"]:
-        one |= {"keypoints": ["left_eye", "right_eye"], "skeleton": [[1, 2]]}
-    for one in labels["annotations"]:
-        x, y, w, h = one["bbox"]
-        one |= {"keypoints": [x, y, 2, x + w, y + h, 2], "num_keypoints": 2}
-    labels["annotations"] = list({one["image_id"]: one for one in labels["annotations"]}.values())
-
-
-def _write(path, **splits):
-    for split, labels in splits.items():
-        (path.parent / f"{path.stem}_{split}.json").write_text(json.dumps(labels))
-    named = {split: {"annotations": f"{path.stem}_{split}.json", "images": "digits"} for split in splits}
-    path.write_text(yaml.safe_dump(named))
-
-
-def small(words, kind="detect", tool=""):
+def small(words, kind="detect", tool="", there=()):
     """A command with few epochs and small images, and with our file in the place of one that is not there."""
     made, flag, about = [], "", (words or [""])[0]
     ours = dict.fromkeys(("--weights", "--against", "--fine-tune", "--teacher"), f"{kind}.safetensors")
     ours |= {"--data": "crowd" if tool == "verify" else DATA[kind], "--into": "points.yaml", "--unlabelled": "photos"}
     ours |= {"--detector": "detect.safetensors", "--run": "runs/plain", "--pictures": "photos", "--videos": "."}
-    ours |= {"--test-csv": "pairs_of_people.csv", "--trackeval": sys.executable}
+    ours |= {"--test-csv": "pairs_of_people.csv", "--trackeval": sys.executable, "--peer": sys.executable}
     ours |= {"--backbone-weights": "squeezenet1_1.pth", "--merge": next(map(str, Path("runs").glob("label/*.xml")), "")}
     if tool in ("convert", "windows"):
         ours[""] = "digits/instances_train.json" if "--split" in words else DATA[kind]
@@ -212,7 +117,7 @@ def small(words, kind="detect", tool=""):
         if word != flag:
             unlike = UNLIKE & {(kind, flag, word), (about, flag, word)}
             named = word == "toy" or (about == "import" and word in catalogue())
-            known = named or (Path(word).exists() and not unlike)
+            known = named or word in there or (Path(word).exists() and not unlike)
             less = SMALL.get(flag, "")
             if less and (word.isdigit() or not less.isdigit()):
                 word = less
@@ -222,14 +127,15 @@ def small(words, kind="detect", tool=""):
     more = shlex.split(MORE.get(tool, ""))
     for flag, value in zip(more[::2], more[1::2], strict=True):
         made += [] if flag in made else [flag, value]
-    if about in ("train", "tune") and "--resume" not in made:
-        made += [one for flag in ("--epochs", "--imgsz", "--batch") if flag not in made for one in (flag, SMALL[flag])]
+    if about in ("train", "tune", "demo") and "--resume" not in made:
+        sizes = ("--imgsz", "--batch") if about != "demo" else ()
+        made += [one for flag in ("--epochs", *sizes) if flag not in made for one in (flag, SMALL[flag])]
     if kind == "embed" and "--batch" in made:
         made[made.index("--batch") + 1] = "8"
     if about == "stylize" and "--steps" not in made:
         made += ["--steps", "2"]
-    alone = about in ("train", "evaluate", "bulk") and not {"--results", "--workers", "--resume"} & {*made}
-    return [*made, "--workers", "0"] if about == "bulk" or (alone and not tool) else made
+    alone = about in ("train", "evaluate", "bulk") and not {"--results", "--workers", "--resume", "--address"} & {*made}
+    return [*made, "--workers", "0"] if (alone and not tool) or (about == "bulk" and "--address" not in made) else made
 
 
 def kind_of(words, page):
@@ -239,63 +145,51 @@ def kind_of(words, page):
     return next((HINTS[word] for word in words if word in HINTS), PAGE_KINDS.get(page, "detect"))
 
 
-def test_what_is_not_run_here_is_run_elsewhere():
-    places = {**{word: (file, word) for word, file in ELSEWHERE.items()}, **OTHERS}
-    found = {word: said in (ROOT / file).read_text(encoding="utf-8") for word, (file, said) in places.items()}
-    assert [word for word, there in found.items() if not there] == []
-
-
 class Reader:
-    """Who types the commands of a page."""
+    """Who types the commands of a page.
 
-    def __init__(self, page, capsys, monkeypatch):
-        self.page, self.capsys, self.monkeypatch = page, capsys, monkeypatch
-        self.started, self.servers = list[subprocess.Popen](), list[str]()
-        self.environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    Attributes:
+        missing: programs that the page asks for and this machine lacks.
+    """
 
-    def enter(self, words):
-        """Run a command; returns what went wrong."""
-        program, *rest = words
-        tool = ""
-        if program == "python" and rest[0] != "-c":
-            name = rest.pop(rest[0] == "-m")
-            rest = [word for word in rest if word != "-m"]
-            tool = name.removeprefix("tools.") if "/" not in name else Path(name).stem
-        if {tool, program, *rest} & ELSEWHERE.keys() or program in OTHERS:
-            return []
-        for before, word in zip(["", *rest], (one.removeprefix("@") for one in rest), strict=False):
-            if word.endswith((".jpg", ".png")) and before != "--out" and not ("://" in word or Path(word).exists()):
-                shutil.copy(next(Path("photos").glob("*.jpg")), word)
-        if program == "detect":
-            return self.detect(small(rest, kind_of(words, self.page)))
-        if program == "torchrun":
-            begin = rest.index("detect") + 1
-            given = small(rest[begin:])
-            self.clear(given)
-            return self.call(["python", "-m", "torch.distributed.run", *rest[:begin], *given])
-        if program == "curl":
-            self.servers or self.serve(["--weights", "detect.safetensors"])
-            here = [word.replace("http://127.0.0.1:8000/", self.servers[-1]) for word in rest]
-            return self.call(["curl", "--fail", *here])
-        if tool and (ROOT / f"tools/{tool}.py").is_file():
-            given = small(rest, kind_of(words, self.page), tool)
-            if "--out" in given:
-                self.clear(given)
-            return self.call(["python", str(ROOT / f"tools/{tool}.py"), *given])
-        if rest[0] == "-c":  # it makes the digits in another size
-            shutil.rmtree("digits")
-        return self.call(["python", "-m", tool, *rest] if tool else words)
+    def __init__(self, page, capsys, monkeypatch, stack):
+        self.page, self.capsys, self.monkeypatch, self.stack = page, capsys, monkeypatch, stack
+        self.servers, self.missing, self.stored = list[str](), set[str](), set[str]()
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}",
+        }
 
-    def detect(self, given):
-        """Run a command of ours in this process, or start a server."""
+    def enter(self, text):
+        """Run the commands of a block; returns what went wrong."""
+        filled = re.sub(r"\$\((python .*)\)", lambda found: self.output(found[1]), text)
+        commands = [*commands_of(filled), []]
+        failed = list[str]()
+        for words, following in pairwise(commands):
+            for before, word in pairwise(["", *(one.removeprefix("@") for one in words)]):
+                if word.endswith((".jpg", ".png")) and before != "--out" and not ("://" in word or Path(word).exists()):
+                    shutil.copy(next(Path("photos").glob("*.jpg")), word)
+            if following[:1] == ["kill"]:
+                self.begin(small(words[1:]))
+            else:
+                failed += getattr(self, f"enter_{words[0]}", self.enter_other)(words)
+        return failed
+
+    def enter_detect(self, words):
+        """Run a command of ours in this process, start a server, or send the command to a cluster."""
+        given = small(words[1:], kind_of(words, self.page), there=self.stored)
         if given[0] == "serve":
             return self.serve(given[1:])
         if given[0] in ("train", "tune", "stylize") and "--resume" not in given:
             self.clear(given)
         if "--pretrained" in given:
             self.pretrain([word for word in given if word in torchvision.models.list_models()])
+        if "--address" in given:
+            self.clear(given)
+            return self.spread(given)
         with self.monkeypatch.context() as patch:
-            if given[0] in ("import", "weights"):
+            if given[0] in ("import", "weights") or self.stored & {*given}:
                 patch.delenv(OFFLINE)
             if main(given) == 0:
                 if given[0] == "import":  # what was published has learned something
@@ -303,14 +197,110 @@ class Reader:
                 return []
         return [f"detect {shlex.join(given)}: {self.capsys.readouterr().err.splitlines()[-1:]}"]
 
+    def enter_python(self, words):
+        """Run a program in Python; a tool of ours in a copy of the repository, into which it may write."""
+        rest = words[1:]
+        if rest[0] == "-c":  # it makes the digits in another size
+            shutil.rmtree("digits")
+            return self.call(words)
+        name = rest.pop(rest[0] == "-m")
+        rest = [word for word in rest if word != "-m"]
+        tool = name.removeprefix("tools.") if "/" not in name else Path(name).stem
+        if not (ROOT / f"tools/{tool}.py").is_file():
+            return self.call(["python", "-m", tool, *rest])
+        given = small(rest, kind_of(words, self.page), tool)
+        if "--out" in given:
+            self.clear(given)
+        return self.call(["python", str(self.repository / f"tools/{tool}.py"), *given])
+
+    def enter_torchrun(self, words):
+        """Train in several processes."""
+        begin = words.index("detect") + 1
+        given = small(words[begin:])
+        self.clear(given)
+        return self.call(["python", "-m", "torch.distributed.run", *words[1:begin], *given])
+
+    def enter_curl(self, words):
+        """Ask the server that was started last."""
+        failed = [] if self.servers else self.serve(["--weights", "detect.safetensors"])
+        here = [word.replace("http://127.0.0.1:8000/", self.servers[-1]) for word in words[1:]]
+        return failed + self.call(["curl", "--fail", *here])
+
+    def enter_pip(self, words):
+        """Do all of an installation but what is downloaded and written: build this package, look for its extras."""
+        here = [re.sub(r"^(gridhead|\.)(?=\[|$)", str(ROOT).replace("\\", "/"), word) for word in words[2:]]
+        command = ["python", "-m", "pip", words[1], *NOTHING_NEW, *here]
+        return self.call(command, never="does not provide the extra")
+
+    def enter_uv(self, words):
+        """The same by uv."""
+        here = [str(ROOT) if word == "." else word for word in words[3:]]
+        return self.enter_other(["uv", *words[1:3], "--python", sys.executable, *NOTHING_NEW, *here])
+
+    def enter_make(self, words):
+        """Make a target in a copy of the repository, of all tests one."""
+        return self.call(["make", "--directory", str(self.repository), *words[1:]])
+
+    def enter_kill(self, words):
+        """Kill the run that the command before has begun, once it has saved something."""
+        process, out = self.begun
+        while process.poll() is None and not (out / "last.ckpt").exists():
+            time.sleep(0.05)
+        process.kill()
+        process.communicate()
+        return []
+
+    def enter_aws(self, words):
+        """Copy files to a store on this machine."""
+        if not self.stored:
+            store = self.stack.enter_context(s3_server())
+            names = {"AWS_ENDPOINT_URL": store.url, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+            for name, value in {**names, "AWS_DEFAULT_REGION": "us-east-1"}.items():
+                self.monkeypatch.setenv(name, value)
+                self.environment[name] = value
+            Path("nothing").mkdir()
+            upload(store, Path("nothing"), "bucket", "")
+        self.stored.add(words[-1])
+        return self.enter_other(words)
+
+    def enter_tensorboard(self, words):
+        """Start TensorBoard, and look at its first page."""
+        failed = self.start(["-m", "tensorboard.main", *words[1:], "--port", "0"])
+        return failed or self.call(["curl", "--fail", self.servers.pop()])
+
+    def enter_other(self, words):
+        """Run another program, if it is there."""
+        if shutil.which(words[0], path=self.environment["PATH"]):
+            return self.call(words)
+        self.missing.add(words[0])
+        return []
+
+    def spread(self, given):
+        """Run a command on a cluster of one node."""
+        if find_spec("ray") is None:
+            self.missing.add("ray")
+            return []
+        ray = ["python", "-m", "ray.scripts.scripts"]
+        failed = self.call([*ray, "start", "--head", "--num-cpus", "2", "--disable-usage-stats"])
+        try:
+            return failed or self.call(["python", "-m", "detect", *given])
+        finally:
+            self.call([*ray, "stop", "--force"])
+
+    def begin(self, given):
+        """Start a run that will be killed."""
+        self.clear(given)
+        process = subprocess.Popen([sys.executable, "-m", "detect", *given], env=self.environment)
+        self.begun = process, Path(given[given.index("--out") + 1])
+
     def pretrain(self, names):
-        """Put random weights where torch keeps those that it has fetched."""
-        self.monkeypatch.setenv("TORCH_HOME", "torch")
-        kept = Path("torch/hub/checkpoints")
-        kept.mkdir(parents=True, exist_ok=True)
+        """Put random weights where those that were fetched are kept."""
         for name in names:
-            file = torchvision.models.get_model_weights(name)["DEFAULT"].url.rpartition("/")[2]
-            torch.save(torchvision.models.get_model(name).state_dict(), kept / file)
+            found = catalogue()[name]
+            file = RemoteFile(found.files[0].name, (Source(found.files[0].sources[0].url),))  # any content will do
+            self.monkeypatch.setitem(catalogue(), name, replace(found, files=(file,)))
+            (kept := cache_folder() / "weights" / file.name).parent.mkdir(parents=True, exist_ok=True)
+            torch.save(torchvision.models.get_model(name).state_dict(), kept)
 
     def clear(self, given):
         """Remove the results of a command that the reader would not give as well."""
@@ -319,26 +309,56 @@ class Reader:
             out.unlink()
         shutil.rmtree(out, ignore_errors=True)
 
-    def call(self, words):
-        """Run another program."""
+    @cached_property
+    def repository(self):
+        """A copy of the repository with this environment; there `make demo` is short, and `make test` runs one test."""
+        away = shutil.ignore_patterns(".git", ".venv", "site", "node_modules", "__pycache__", ".*_cache")
+        copy = Path(shutil.copytree(ROOT, "repository", ignore=away)).absolute()
+        (copy / ".venv/bin").mkdir(parents=True)
+        for one in (*PROGRAMS.iterdir(), *PROGRAMS.parent.iterdir()):
+            if one != PROGRAMS:
+                (copy / ".venv" / one.relative_to(PROGRAMS.parent)).symlink_to(one)
+        (demo := copy / ".venv/bin/detect").unlink()
+        demo.write_text(f'#!/bin/sh\nexec "{PROGRAMS / "detect"}" "$@" --epochs 1\n')
+        demo.chmod(0o755)
+        (copy / ".venv/installed").unlink(missing_ok=True)
+        (copy / ".venv/installed").touch()
+        Path("docs").symlink_to(copy / "docs")
+        self.environment["PYTEST_ADDOPTS"] = "tests/test_docs.py::test_guides_are_questions"
+        return copy
+
+    def output(self, command):
+        """What a command in the place of an argument prints."""
+        return subprocess.run(
+            ["sh", "-c", command], capture_output=True, text=True, env=self.environment
+        ).stdout.strip()
+
+    def call(self, words, never="\0"):
+        """Run another program, which must not say `never`."""
         command = [sys.executable, *words[1:]] if words[0] == "python" else ["sh", "-c", " ".join(map(_quoted, words))]
         ran = subprocess.run(command, capture_output=True, text=True, env=self.environment)
-        said = [line for line in ran.stderr.splitlines() if "rror" in line]
-        return [] if ran.returncode == 0 else [f"{shlex.join(words)}: {said[:3]}"]
+        said = [line for line in ran.stderr.splitlines() if "rror" in line or never in line]
+        return [] if ran.returncode == 0 and never not in ran.stderr else [f"{shlex.join(words)}: {said[:3]}"]
 
     def serve(self, flags):
+        """Start a server of ours."""
+        return self.start(["-m", "detect", "serve", *flags, "--port", "0"])
+
+    def start(self, arguments):
         """Start a server; it runs until the page is done."""
-        command = [sys.executable, "-m", "detect", "serve", *flags, "--port", "0"]
+        command = [sys.executable, *arguments]
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self.environment
         )
-        self.started.append(process)
-        found = re.search(r"http://[\w.]+(:\d+)", line := process.stdout.readline())
-        if not found:
-            process.kill()
-            return [f"{shlex.join(command)}: {line} {process.stderr.read()}"]
-        self.servers.append(f"http://127.0.0.1{found[1]}/")
-        return []
+        self.stack.callback(process.communicate)
+        self.stack.callback(process.kill)
+        said = list[str]()
+        for line in process.stdout:
+            if found := re.search(r"http://[\w.]+(:\d+)", line):
+                self.servers.append(f"http://127.0.0.1{found[1]}/")
+                return []
+            said.append(line)
+        return [f"{shlex.join(command)}: {said[-3:]}"]
 
 
 def _quoted(word):
@@ -372,13 +392,13 @@ def test_the_commands_of_a_page_run(page, reader, tmp_path, monkeypatch, capsys)
             Path(block.file).write_text(block.text, encoding="utf-8")
     for plugin in (ROOT / "examples/plugins").glob("*.py"):
         shutil.copy(plugin, ".")
+    if page.startswith("examples/"):
+        shutil.copytree((ROOT / page).parent, ".", ignore=shutil.ignore_patterns("node_modules"), dirs_exist_ok=True)
     blocks = [block for block in BLOCKS[ROOT / page] if block.language == "sh" and not block.run]
-    someone = Reader(page, capsys, monkeypatch)
-    try:
-        with published(reader, monkeypatch):
-            failed = [line for block in blocks for words in commands_of(block.text) for line in someone.enter(words)]
-    finally:
-        for process in someone.started:
-            process.kill()
-            process.communicate()
+    with ExitStack() as stack:
+        stack.enter_context(published(reader, monkeypatch))
+        someone = Reader(page, capsys, monkeypatch, stack)
+        failed = [line for block in blocks for line in someone.enter(block.text)]
     assert failed == [], "\n".join(failed)
+    if someone.missing:
+        pytest.skip(f"all else was run, but this machine has no {', '.join(sorted(someone.missing))}")

@@ -79,8 +79,8 @@ REMEDIES = {
 
 def html(data: str, checked: Checked) -> str:
     """Return the page on the dataset `data`, of `LARGEST` bytes at most: it holds as many images as fit."""
-    folder = os.path.abspath(data if os.path.isdir(data) else os.path.dirname(data) or ".")
-    names = ShortNames(thumbnails.every_path(checked), folder + os.sep)
+    folder = data if os.path.isdir(data) else os.path.dirname(data) or "."
+    names = ShortNames(thumbnails.every_path(checked), folder)
     room = LARGEST - len(str(_page(data, checked, names, {}, {})).encode())
     others = [*thumbnails.of_splits(checked, names), *thumbnails.of_classes(checked)]
     shown, taken = thumbnails.drawn(others, int(OTHERS * room))

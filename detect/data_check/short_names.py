@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePath
@@ -12,24 +14,26 @@ LONGEST = 4  # folders and file that a short name has at most
 class ShortNames:
     """Names for pages and captions: `cat.jpg` where one file is called so, else `train/cat.jpg`, and so on."""
 
-    def __init__(self, paths: Iterable[str], base: str = "") -> None:
+    def __init__(self, paths: Iterable[str], folder: str = "") -> None:
         """Count the ends of all paths.
 
         Args:
             paths: every file of the dataset.
-            base: the folder of the dataset, with a slash at its end: other paths are shown relative to it.
+            folder: that of the dataset, as the user named it: paths in it are shown relative to it.
         """
-        self.counts, self.base = Counter(end for path in paths for end in _ends(path)), base
+        self.counts = Counter(end for path in paths for end in _ends(path))
+        self.name = PurePath(os.path.abspath(folder)).name
+        spelled = {str(PurePath(one)) for one in (folder, os.path.abspath(folder))} - {"."} if folder else set[str]()
+        spellings = "|".join(map(re.escape, sorted(spelled, key=len, reverse=True)))
+        self.base = re.compile(rf"(?<![\w./\\-])(?:{spellings})(?:([/\\])|(?![\w-]))") if spelled else None
 
     def __call__(self, path: str) -> str:
         """Return the short name of a path."""
         return next((end for end in _ends(path) if self.counts[end] == 1), self.relative(path))
 
     def relative(self, text: str) -> str:
-        """Return a text whose paths are relative to the folder of the dataset."""
-        if not self.base:
-            return text
-        return text.replace(self.base, "").replace(self.base[:-1], PurePath(self.base).name)
+        """Return a text whose paths are relative to the folder of the dataset, which is called by its name."""
+        return self.base.sub(lambda found: "" if found[1] else self.name, text) if self.base else text
 
 
 def _ends(path: str) -> list[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +10,11 @@ import torch
 from torch import Tensor
 
 from detect.errors import UserError
-from detect.hub import is_offline
+from detect.hub import find, pull
+from detect.hub.cache import require_intact
 from detect.models.weights import require_finite
 from detect.types import Preprocess
 from detect.utils.atomic_io import open_file
-from detect.utils.operators import explain_torchvision_errors
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 PIXELS = {
@@ -81,28 +79,19 @@ def pixels_of(backbone: str, path: Path | None = None) -> Preprocess:
     return PIXELS[name]
 
 
-@explain_torchvision_errors()
 def download(backbone: str) -> dict[str, Tensor]:
-    """torchvision's ImageNet weights of `backbone`, from its cache or the network; their hash is checked.
+    """torchvision's ImageNet weights of `backbone`: from torch's cache or ours, or else from the network.
 
-    Raises UserError where there are none, or where they cannot be fetched or safely read.
+    Raises:
+        UserError: there are none, or they cannot be fetched, or the file is not the published one.
     """
-    from torchvision import models  # late: it takes half a second
-
-    if backbone not in models.list_models(module=models):
+    published = find(backbone)
+    if published is None or (published.task, published.publisher) != ("classify", "torchvision"):
         raise UserError(
             f"--pretrained: torchvision publishes no weights of {backbone}; name a file with --backbone-weights"
         )
-    weights = models.get_model_weights(backbone)["DEFAULT"]
-    kept = Path(torch.hub.get_dir(), "checkpoints", weights.url.rpartition("/")[2])
-    if is_offline() and not kept.is_file():
-        raise UserError(f"--pretrained: {kept} is not there, and --offline forbids the download of {weights.url}")
-    try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # torch announces there what it begins
-            return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
-    except Exception as error:  # no network, another hash, or a damaged file in the cache, of many kinds
-        reason = (str(getattr(error, "reason", error)).splitlines() or [type(error).__name__])[0]
-        raise UserError(
-            f"--pretrained: {weights.url} cannot be fetched: {reason}; "
-            "fetch it where there is a network, and name the file with --backbone-weights"
-        ) from error
+    kept = Path(torch.hub.get_dir(), "checkpoints", published.files[0].name)
+    if kept.is_file():
+        require_intact(kept, published.files[0])
+        return read_state(kept)
+    return read_state(pull(published))

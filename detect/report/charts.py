@@ -129,9 +129,10 @@ def bar_spec(values: Mapping[str, float]) -> Spec:
         "x": {"field": "x", "type": "quantitative", "title": None, "axis": {"tickCount": 5}, "scale": scale},
     }
     text = {"type": "text", "align": "left", "dx": 4, "color": "currentColor", "fontSize": 11}
+    digits = ",d" if all(float(row["x"]).is_integer() for row in rows) else ",.3~r"  # counts are not rounded
     layers = [
         {"mark": {"type": "bar", "color": COLOURS[0], "cornerRadiusEnd": 2, **_READ}},
-        {"mark": text, "encoding": {"text": {"field": "x", "type": "quantitative", "format": ",.3~r"}}},
+        {"mark": text, "encoding": {"text": {"field": "x", "type": "quantitative", "format": digits}}},
     ]
     return base_spec(rows, 22 * max(1, len(rows)), layer=layers, encoding=encoding)
 
@@ -285,4 +286,4 @@ def _alone(spec: Spec, width: int) -> Spec:
 
 
 def _rounded(value: float) -> float:
-    return float(f"{value:.5g}")
+    return float(value) if float(value).is_integer() else float(f"{value:.5g}")  # counts stay what they are

@@ -46,7 +46,7 @@ def curves_section(
     if len(half):
         by_class = {names[i]: _pairs(recall, half[0, :, i]) for i in shown}
         page.curves(by_class, f"precision against recall at IoU 0.50{which}: COCO's 101 points", "recall", "precision")
-    raw = {"all classes together": overall, **{names[i]: curves[i] for i in shown}}
+    raw = {**{names[i]: curves[i] for i in shown}, "all classes together": overall}  # classes keep their colours
     page.curves(
         {name: _thinned(_pairs(one.recall, one.precision)) for name, one in raw.items()},
         f"precision against recall at IoU 0.50{which}: as measured, from the most confident detection on",

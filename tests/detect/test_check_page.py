@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from detect.data_check.needs import hidden, needs
 from detect.data_check.page import LARGEST, REMEDIES, TITLES, html
 from detect.data_check.short_names import ShortNames
 from detect.data_check.statistics import facts
+from detect.report.charts import bar_spec
 from detect.report.html import Page
 from tests.browser import WIDTHS, check_width
 from tests.detect.test_copies import photo
@@ -89,6 +91,27 @@ def test_short_names_are_ends_that_no_other_has():
     ]
     assert names("/d/new/3.jpg") == "new/3.jpg" and names("/e/3.jpg") == "/e/3.jpg"
     assert names.relative("/d/x.jpg is /d/y.jpg") == "x.jpg is y.jpg" and names.relative("/d") == "d"
+    assert names.relative("/e/d/x.jpg, /data, a/d/, /d-2/x.jpg") == "/e/d/x.jpg, /data, a/d/, /d-2/x.jpg"
+
+
+@pytest.mark.parametrize("folder", ["../sets/birds", "../sets/birds/", "birds", "./birds", "."])
+def test_short_names_know_how_the_folder_was_named(folder, tmp_path, monkeypatch):
+    for name in ("sets/birds", "here/birds"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    names = ShortNames([], folder)
+    for spelled in (Path(folder) / "a/1.jpg", Path(folder).resolve() / "a/1.jpg"):
+        assert names.relative(f"is like {spelled} of train") == "is like a/1.jpg of train"
+    assert names.relative(str(Path(folder).resolve())) == ("here" if folder == "." else "birds")
+
+
+def test_counts_on_bars_are_exact():
+    def texts(values):
+        spec = bar_spec(values)
+        return [row["x"] for row in spec["data"]["values"]], spec["layer"][1]["encoding"]["text"]["format"]
+
+    assert texts({"a": 262465, "b": 2381, "c": 0}) == ([262465, 2381, 0], ",d")
+    assert texts({"a": 0.123456789, "b": 2}) == ([0.12346, 2], ",.3~r")
 
 
 def test_images_are_drawn_until_there_is_no_room():

@@ -2,10 +2,10 @@
 
 import dataclasses
 import os
+import re
 import signal
 import socket
 import types
-import urllib.error
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,9 @@ from detect.cli.parser import parse
 from detect.config.train import OptimConfig
 from detect.data.sources.formats import load_data
 from detect.errors import UserError
+from detect.hub import OFFLINE, catalogue
+from detect.hub.catalogue import RemoteFile
+from detect.hub.catalogue import Source as Place
 from detect.models.backbones import build_network
 from detect.models.base import ModelMetadata
 from detect.models.builder import build
@@ -285,23 +288,32 @@ def test_one_kind_of_weights_at_a_time(digits, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_pretrained_without_a_network_names_the_remedy_and_says_nothing_else(digits, tmp_path, monkeypatch, capsys):
-    def unreachable(url, file, hash_prefix, progress):
-        assert hash_prefix and not progress
-        raise urllib.error.URLError("no route")
-
-    monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    config = settings(digits, tmp_path, pretrained=True, model=YoloConfig(backbone="squeezenet1_1"))
-    with pytest.raises(UserError, match=r"squeezenet1_1-\w+\.pth cannot be fetched: no route; .*--backbone-weights"):
-        find_source(config)
-    assert capsys.readouterr() == ("", "")
+def test_pretrained_is_a_file_of_the_catalogue_from_either_cache(digits, tmp_path, monkeypatch):
+    for name, value in {"TORCH_HOME": "torch", "XDG_CACHE_HOME": "cache", OFFLINE: "1"}.items():
+        monkeypatch.setenv(name, str(tmp_path / value) if name != OFFLINE else value)
     monkeypatch.chdir(tmp_path)
-    (kept := tmp_path / "torch/hub/checkpoints/squeezenet1_1-b8a52dc0.pth").parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"features.0.weight": Evil()}, kept)
-    with pytest.raises(UserError, match=r"squeezenet1_1-\w+\.pth cannot be fetched: Weights only load failed"):
+    config = settings(digits, tmp_path, pretrained=True, model=YoloConfig(backbone="squeezenet1_1"))
+    with pytest.raises(UserError, match=r"squeezenet1_1 is not in .*forbids the download: fetch https://"):
         find_source(config)
-    assert not Path("pwned").exists()
+    published = catalogue()["squeezenet1_1"]
+    ours = tmp_path / "cache/gridhead/weights" / published.files[0].name
+    torchs = tmp_path / "torch/hub/checkpoints" / ours.name
+    for kept in (ours, torchs):
+        kept.parent.mkdir(parents=True)
+        torch.save(state := models.squeezenet1_1().state_dict(), kept)
+        with pytest.raises(UserError, match=rf"{re.escape(str(kept))} is not the published file"):
+            find_source(config)
+        with monkeypatch.context() as patch:
+            unknown = RemoteFile(ours.name, (Place(published.files[0].sources[0].url),))
+            patch.setitem(catalogue(), "squeezenet1_1", dataclasses.replace(published, files=(unknown,)))
+            found = find_source(config).tensors
+            assert found.keys() == state.keys() and all(torch.equal(found[key], state[key]) for key in state)
+            torch.save({"features.0.weight": Evil()}, kept)
+            with pytest.raises(
+                UserError, match=r"no file of weights that can be read safely: Weights only load failed"
+            ):
+                find_source(config)
+            assert not Path("pwned").exists()
     with pytest.raises(UserError, match=r"torchvision publishes no weights of csp_n"):
         find_source(dataclasses.replace(config, model=MODEL))
 
