@@ -269,20 +269,21 @@ SEARCHES = {
     ),
     "how-to/export": (
         "export onnx; read onnx file; convert to onnx; run onnx model in python; onnxruntime; open onnx file; "
-        "save as onnx; openvino; c++"
+        "save as onnx; openvino; c++; c++ inference"
     ),
     "how-to/loss": "add a loss; custom loss; focal loss; write my own loss; change the loss; register loss",
     "how-to/masks": (
-        "read a mask dataset; instance segmentation; mask set; png masks; polygon annotations; read polygons; "
-        "train with masks; coco segmentation; rle masks"
+        "read a mask set; read a mask dataset; instance segmentation; mask set; png masks; read polygons; "
+        "polygon annotations; train with masks; coco segmentation; rle masks"
     ),
     "how-to/many-machines": (
         "run on many machines; distributed training; slurm; multi node; several gpus; ddp; torchrun; "
         "run on several computers; kubernetes; cluster"
     ),
+    "how-to/training": "early stopping; patience",
     "how-to/checking": "check data",
     "how-to/predict": "webcam",
-    "how-to/troubleshooting": "docker; out of memory",
+    "how-to/troubleshooting": "docker; out of memory; cuda out of memory",
     "how-to/tracking": "count objects",
     "reference/licences": "license",
     "how-to/labelling": "label studio",

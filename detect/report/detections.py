@@ -18,7 +18,7 @@ from detect.evaluation.conformal import Guarantee, choose_guarantee, guarantee_t
 from detect.evaluation.operating_points import LEVELS, Curve, Target, class_curves, overall_curve
 from detect.evaluation.protocol import Protocol
 from detect.evaluation.thresholds import targets_of
-from detect.evaluation.tide import KINDS, ErrorAnalysis, confusion, error_costs
+from detect.evaluation.tide import KINDS, LIMIT, ErrorAnalysis, confusion, error_costs
 from detect.report.calibration import calibration_section
 from detect.report.confusions import add_confusions
 from detect.report.examples import show
@@ -159,7 +159,8 @@ def _confusion(page: Page, found: Detected) -> None:
         names,
         names,
         f"annotated classes (rows) by predicted classes (columns), scores from {found.conf:g}, {found.iou} 0.5; "
-        "last row: detections without an object, last column: objects that were missed",
+        "last row: detections without an object, last column: objects that were missed; here a detection may match an "
+        "object of another class, so counts differ from those of Classes",
     )
     add_confusions(page, found.annotations.names, counts, ("annotated", "detected as", "objects"))
 
@@ -168,7 +169,8 @@ def _errors(page: Page, found: Detected) -> None:
     costs = error_costs(found.errors, len(found.annotations.names))
     page.heading("Cost of errors")
     page.text(
-        f"TIDE: AP at {found.iou} 0.5 is {costs.ap:.3f}; a kind of error costs the AP that is gained by correcting "
+        f"TIDE: AP at {found.iou} 0.5 is {costs.ap:.3f}, of the {LIMIT} most confident detections of each image "
+        f"(COCO's AP50 takes as many of each class); a kind of error costs the AP that is gained by correcting "
         f"it alone. All false positives cost {costs.false_positives:.3f}, all false negatives "
         f"{costs.false_negatives:.3f}."
     )
