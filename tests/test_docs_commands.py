@@ -296,9 +296,7 @@ class Reader:
     def pretrain(self, names):
         """Put random weights where those that were fetched are kept."""
         for name in names:
-            found = catalogue()[name]
-            file = RemoteFile(found.files[0].name, (Source(found.files[0].sources[0].url),))  # any content will do
-            self.monkeypatch.setitem(catalogue(), name, replace(found, files=(file,)))
+            file = listed(self.monkeypatch, name, "")
             (kept := cache_folder() / "weights" / file.name).parent.mkdir(parents=True, exist_ok=True)
             torch.save(torchvision.models.get_model(name).state_dict(), kept)
 
@@ -365,6 +363,13 @@ def _quoted(word):
     return word if "*" in word else shlex.quote(word)
 
 
+def listed(patch, name, url):
+    """Let the catalogue say that published weights, with any content, are at this address; return the file."""
+    file = RemoteFile(catalogue()[name].files[0].name, (Source(url),))
+    patch.setitem(catalogue(), name, replace(catalogue()[name], files=(file,)))
+    return file
+
+
 @contextmanager
 def published(folder, patch):
     """The published weights of which the folder has a file come from a server on this machine."""
@@ -372,9 +377,7 @@ def published(folder, patch):
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         for name, file in {"picodet_s_320": "picodet_s_320_coco.onnx", "yolox_s": "yolox_s.onnx"}.items():
-            source = Source(f"http://127.0.0.1:{server.server_port}/{file}")
-            found = catalogue()[name]
-            patch.setitem(catalogue(), name, replace(found, files=(RemoteFile(found.files[0].name, (source,)),)))
+            listed(patch, name, f"http://127.0.0.1:{server.server_port}/{file}")
         yield
         server.shutdown()
 

@@ -88,10 +88,13 @@ def download(backbone: str) -> dict[str, Tensor]:
     published = find(backbone)
     if published is None or (published.task, published.publisher) != ("classify", "torchvision"):
         raise UserError(
-            f"--pretrained: torchvision publishes no weights of {backbone}; name a file with --backbone-weights"
+            f"--pretrained: torchvision publishes no weights that fit {backbone}; name a file with --backbone-weights"
         )
     kept = Path(torch.hub.get_dir(), "checkpoints", published.files[0].name)
     if kept.is_file():
-        require_intact(kept, published.files[0])
+        try:
+            require_intact(kept, published.files[0])
+        except UserError as error:
+            raise UserError(f"--pretrained: {error}; remove it, and it is fetched again") from error
         return read_state(kept)
     return read_state(pull(published))

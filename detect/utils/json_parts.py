@@ -25,7 +25,7 @@ from detect.utils.atomic_io import open_file
 from detect.utils.interrupt import follow_parent
 from detect.utils.json_files import unique_keys
 
-SIZE = 1 << 19  # bytes of a part: what is parsed stays in the processor's cache
+SIZE = 1 << 19  # bytes of a part: few calls, and what is parsed is still near the processor
 SHORT = 1 << 10  # bytes in which a value is looked for first
 LONGEST = 1 << 28  # bytes of one record
 HALVED = 1 << 26  # bytes; of a longer list two processes read a half each
