@@ -115,7 +115,7 @@ class Detection:
         said = request.headers.get("content-type", "application/octet-stream").split(";")[0].strip().lower()
         if not said.startswith((f"{kind}/", "application/octet-stream")):
             article = "a video" if kind == "video" else "an image"
-            raise RequestRejected(415, f"content type {said[:80]!r}: send the bytes of {article}")
+            raise RequestRejected(415, f"not {article}: the file's type is {said[:80]!r}; {kind}/* is accepted")
         most, too_large = int(self.config.max_mb * 2**20), RequestRejected(413, f"more than {self.config.max_mb:g} MB")
         if int(request.headers.get("content-length", "0")) > most:
             raise too_large

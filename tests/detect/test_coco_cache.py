@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -50,6 +52,8 @@ def write(folder, **changes):
 
 
 def kept(folder):
+    for writer in coco_cache._WRITERS.values():
+        writer.join()
     return sorted((folder.parent / "cache").rglob("*.arrays"))
 
 
@@ -75,6 +79,25 @@ def test_another_file_of_the_same_size_and_time_is_read_anew(folder, reads):
     assert len(reads) == 2
 
 
+def test_a_program_that_ends_at_once_has_kept_what_it_read(folder, reads):
+    lines = ["from detect.data.sources import coco, coco_cache", "coco_cache.LEAST = 1", "coco.load_coco('set.json')"]
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=folder, check=True)
+    load_coco(folder / "set.json")
+    assert not reads
+
+
+def test_a_cache_that_cannot_be_written_is_a_warning(folder, reads, monkeypatch, capsys):
+    def full(*_):
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr(coco_cache, "write_arrays", full)
+    for _ in range(2):
+        assert len(load_coco(folder / "set.json")) == 3
+        assert not kept(folder)
+    assert len(reads) == 2
+    assert f"{folder / 'set.json'} are read anew next time" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("place", [0, 9, 200, -300, -40, -1])
 def test_a_damaged_cache_is_made_anew(folder, reads, place):
     first = load_coco(folder / "set.json")
@@ -93,6 +116,7 @@ def test_a_cut_or_foreign_cache_is_made_anew(folder, reads):
     for data in (b"", b"x" * 33, path.read_bytes()[:100]):
         path.write_bytes(data)
         load_coco(folder / "set.json")
+        assert kept(folder) == [path]  # written, too
     assert len(reads) == 4
 
 

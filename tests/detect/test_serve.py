@@ -64,7 +64,7 @@ HOSTILE = {
     "not an image": (b"<html>" * 99, "image/png", 400, "not a readable image"),
     "decompression bomb": (png_bomb(100_000), "image/png", 400, "the image is too large"),
     "hundred megapixels": (png_bomb(10_000), "image/png", 413, "more than 4 megapixels"),
-    "wrong content type": (b"x" * 99, "text/html", 415, "send the bytes of an image"),
+    "wrong content type": (b"x" * 99, "text/html", 415, "not an image: the file's type is 'text/html'; image/"),
     "too large": (b"x" * (3 << 20), "image/png", 413, "more than 2 MB"),
 }
 

@@ -25,7 +25,7 @@ from detect.data.outline_parts import picked
 from detect.data.outlines import Outlines
 from detect.data.roots import Roots, any_leaves, rebased
 from detect.data.sources.base import Format, Source, Splits
-from detect.data.sources.coco_cache import keep, record_cache
+from detect.data.sources.coco_cache import record_cache
 from detect.data.sources.coco_columns import annotation_columns, give_boxes, image_columns
 from detect.data.sources.coco_outlines import fitting_images, packed, with_frames
 from detect.data.sources.coco_table import AnnotationTable, TableBuilder
@@ -139,7 +139,7 @@ def load_records(path: Path, place: Callable[[Any], Path], skip_bad: bool, insid
         if cache and clean and not bad_records.lines and not made.bad_outlines:
             names = [record["file_name"] for record in data["images"]]
             if not any_leaves(names):  # where such lead depends on more than the json
-                keep(cache, made, names, linked)
+                cache.keep(made, names, linked)
     return made
 
 

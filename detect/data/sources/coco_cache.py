@@ -13,10 +13,11 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import fields, is_dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ _OF_DISK = ("path", "root", "name_bytes", "name_starts")  # of annotations: they
 _GRAIN = 2 * 10**9  # nanoseconds in which a file may change twice at one time
 _PARTS: dict[str, Any] = {"outlines": Outlines, "federation": Federation}
 _READERS = ("annotations", "categories", "federation", "outlines")  # files that decide what is kept, beside this folder
+_WRITERS = dict[Path, Thread]()  # of this process, by the file that they write
 Finish = Callable[[dict[str, Any], list[str]], Annotations | None]
 
 
@@ -58,6 +60,7 @@ class RecordCache:
         name = hashlib.sha256(os.fsencode(os.path.abspath(path)) + _reader().encode()).hexdigest()[:32]
         self.file = cache_folder() / "annotations" / f"{name}.arrays"
         self._digest: Future[bytes] | None = None
+        self._write: Callable[[], None] | None = None
 
     def look(self) -> None:
         """Look for the file's annotations."""
@@ -79,48 +82,64 @@ class RecordCache:
             pool.shutdown(wait=False)
         return self._digest
 
-    def write(self, made: Annotations, names: list[str], linked: bool) -> None:
-        """Keep annotations of which all is in order, and the file names of their images: see `keep`."""
+    def keep(self, made: Annotations, names: list[str], linked: bool) -> None:
+        """Write annotations into the file, once the cache is left.
+
+        Args:
+            made: annotations of which all is in order. Nobody may change their arrays.
+            names: the file names of their images as the json has them.
+            linked: whether the json has URLs of images instead, and the disk tells how much of one is a name.
+        """
+        said, arrays = _split(made, _OF_DISK)
+        self._write = partial(self._fill, {**said, "linked": linked}, arrays, names)
+
+    def _fill(self, said: dict[str, Any], arrays: dict[str, np.ndarray], names: list[str]) -> None:
         digest = self.digest().result().hex()
         if self.identity != _identity(self.path):
             return  # somebody has changed it meanwhile
-        said, arrays = _split(made, _OF_DISK)
         arrays["names"], arrays["name_starts"] = encode_names(names)
-        said |= {"identity": self.identity, "settled": self.settled, "digest": digest, "linked": linked}
+        said |= {"identity": self.identity, "settled": self.settled, "digest": digest}
         write_arrays(self.file, said, arrays, MOST)
+
+    def leave(self, lock: AbstractContextManager[Any]) -> None:
+        """Begin to write what is to be kept; a program that ends waits for it.
+
+        Args:
+            lock: the lock of the file, which is held until then.
+        """
+        if self._write:
+            writer = _WRITERS[self.file] = Thread(target=self._write_under, args=(self._write, lock))
+            writer.start()
+
+    def _write_under(self, write: Callable[[], None], lock: AbstractContextManager[Any]) -> None:
+        with lock:
+            try:
+                write()
+            except (OSError, UserError) as error:
+                why = "the labels in {} are read anew next time, for the cache cannot be written: {}"
+                warn_once(why.format(self.path, error))
 
 
 @contextmanager
 def record_cache(path: Path, finish: Finish) -> Iterator[RecordCache | None]:
     """Give the cache of a COCO file: with what it keeps, else while no other process reads that json to fill it.
 
-    None for a small file, and where there can be no cache.
+    None for a small file, and where there can be no cache. What is to be kept is written by a thread: see `leave`.
     """
     with ExitStack() as stack:
         cache = None
         with suppress(OSError, ValueError, UserError):
             if os.path.getsize(path) >= LEAST:
                 cache = RecordCache(path, finish)
+                if writer := _WRITERS.pop(cache.file, None):
+                    writer.join()
                 cache.look()
                 if cache.found is None:
                     stack.enter_context(locked_in_turn(cache.file))
                     cache.look()
         yield cache
-
-
-def keep(cache: RecordCache, made: Annotations, names: list[str], linked: bool) -> None:
-    """Write annotations into the cache, or say why that is not possible.
-
-    Args:
-        cache: that of their file.
-        made: annotations of which all is in order.
-        names: the file names of their images as the json has them.
-        linked: whether the json has URLs of images instead, and the disk tells how much of one is a name.
-    """
-    try:
-        cache.write(made, names, linked)
-    except (OSError, UserError) as error:
-        warn_once(f"the labels in {cache.path} are read anew next time, for the cache cannot be written: {error}")
+        if cache:
+            cache.leave(stack.pop_all())
 
 
 def _identity(path: Path) -> list[int]:

@@ -56,28 +56,16 @@ class AnnotationTable:
     @classmethod
     def of(cls, records: Sequence[dict[str, Any]]) -> AnnotationTable:
         """Make a table of records."""
-        outlines = read_outlines([record.get("segmentation") for record in records])
-        table = cls.of_lists({key: [record.get(key) for record in records] for key in KEYS}, *outlines)
-        odd = np.any([*table.odd.values(), table.point_counts < 0], axis=0)
-        table.records.update((row, records[row]) for row in np.flatnonzero(odd).tolist())
-        return table
-
-    @classmethod
-    def of_lists(
-        cls, given: dict[str, list[Any]], outlines: Outlines | None, bad_outlines: dict[int, str]
-    ) -> AnnotationTable:
-        """Make a table of the values of each of the KEYS, None where a record has none, and of the outlines.
-
-        Its `records` stay empty.
-        """
+        given = {key: [record.get(key) for record in records] for key in KEYS}
+        outlines, bad_outlines = read_outlines([record.get("segmentation") for record in records])
         columns = {"id": whole(_filled(given["id"], 0))}
         for key in ("image_id", "category_id"):
             columns[key] = whole(given[key])
         columns["bbox"] = numbers(given["bbox"], 4)
         columns["area"] = numbers(_filled(given["area"], -1), 1)
         columns["iscrowd"] = numbers([value or 0 for value in given["iscrowd"]], 1)
-        points, counts = _points(given["keypoints"])
-        return cls(
+        points, counts = keypoint_column(given["keypoints"])
+        table = cls(
             values={key: values for key, (values, _) in columns.items()},
             odd={key: odd for key, (_, odd) in columns.items()},
             unnumbered=np.array([value is None for value in given["id"]], bool),
@@ -89,6 +77,9 @@ class AnnotationTable:
             corners={row: value for row, value in enumerate(given["corners"]) if value is not None},
             records={},
         )
+        odd = np.any([*table.odd.values(), table.point_counts < 0], axis=0)
+        table.records.update((row, records[row]) for row in np.flatnonzero(odd).tolist())
+        return table
 
     @classmethod
     def join(cls, tables: Sequence[AnnotationTable]) -> AnnotationTable:
@@ -174,8 +165,8 @@ def _filled(values: list[Any], missing: int) -> list[Any]:
     return [missing if value is None else value for value in values] if None in values else values
 
 
-def _points(given: list[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """The keypoints of records, end to end, and how many numbers each has; -1 where they are no list of numbers."""
+def keypoint_column(given: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Return keypoints of records, end to end, and how many numbers each has; -1 where they are no list of numbers."""
     counts = np.zeros(len(given), np.int64)
     if not any(given):
         return np.zeros(0), counts

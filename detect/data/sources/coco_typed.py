@@ -15,7 +15,8 @@ import msgspec
 import numpy as np
 
 from detect.data.sources.coco_outlines import read_texts
-from detect.data.sources.coco_table import KEYS, AnnotationTable
+from detect.data.sources.coco_table import AnnotationTable, keypoint_column
+from detect.utils.json_numbers import count_byte
 
 
 class _Rle(msgspec.Struct, gc=False):
@@ -36,6 +37,7 @@ class _Record(msgspec.Struct, gc=False):
 
 
 _COLUMNS = {key: attrgetter(key) for key in _Record.__struct_fields__}
+_OPTIONAL = _Record.__struct_fields__[-len(_Record.__struct_defaults__) :]
 _DECODE = msgspec.json.Decoder(list[_Record]).decode
 
 
@@ -46,7 +48,8 @@ def typed_table(text: bytes) -> AnnotationTable | None:
     except msgspec.MsgspecError:
         return None
     given: dict[str, Any] = {key: list(map(get, records)) for key, get in _COLUMNS.items()}
-    keys = sum(len(records) - values.count(None) for values in given.values())
+    missing = {key: given[key].count(None) for key in _OPTIONAL}
+    keys = len(records) * len(given) - sum(missing.values())
     polygons, rles = given.pop("segmentation"), dict[int, dict[str, Any]]()
     for row, value in enumerate(polygons):
         if type(value) is _Rle:
@@ -54,16 +57,43 @@ def typed_table(text: bytes) -> AnnotationTable | None:
             keys += 2
         elif value is None:
             polygons[row] = []
-    if keys != text.count(b":"):  # some are unknown, null, or come twice; or a string has colons
+    if keys != count_byte(text, b":"):  # some are unknown, null, or come twice; or a string has colons
         return None
-    given["bbox"] = np.fromiter(chain.from_iterable(given["bbox"]), np.float64).reshape(-1, 4)
-    outlines = read_texts(polygons, rles)
-    if outlines is None:
+    columns, outlines = _columns(given, missing, len(records)), read_texts(polygons, rles)
+    if columns is None or outlines is None:
         return None
-    nothing: list[Any] = [None] * len(records)
-    table = AnnotationTable.of_lists({key: given.get(key, nothing) for key in KEYS}, *outlines)
-    in_order = not any(odd.any() for odd in table.odd.values()) and not (table.point_counts < 0).any()
-    return table if in_order else None
+    points, point_counts = keypoint_column(given["keypoints"])
+    fine = np.zeros(len(records), bool)
+    return AnnotationTable(
+        values=columns,
+        odd=dict.fromkeys(columns, fine),
+        unnumbered=fine,
+        points=points,
+        point_counts=point_counts,
+        difficult=fine,
+        outlines=[] if outlines[0] is None else [outlines[0]],
+        bad_outlines=outlines[1],
+        corners={},
+        records={},
+    )
+
+
+def _columns(given: dict[str, list[Any]], missing: dict[str, int], count: int) -> dict[str, np.ndarray] | None:
+    """The `values` of a table; None where a number is infinite or has more than 64 bits."""
+    for key, value in (("area", -1), ("iscrowd", 0)):
+        if missing[key]:
+            given[key] = [value if one is None else one for one in given[key]]
+    try:
+        columns: dict[str, np.ndarray] = {
+            key: np.fromiter(given[key], np.int64, count) for key in ("id", "image_id", "category_id")
+        }
+        boxes = np.fromiter(chain.from_iterable(given["bbox"]), np.float64, 4 * count)
+        columns["bbox"] = boxes.reshape(count, 4)
+        for key in ("area", "iscrowd"):
+            columns[key] = np.fromiter(given[key], np.float64, count)[:, None]
+    except OverflowError:
+        return None
+    return columns if np.isfinite(columns["bbox"]).all() and np.isfinite(columns["area"]).all() else None
 
 
 def joined_tables(tables: list[AnnotationTable]) -> AnnotationTable:
