@@ -29,6 +29,8 @@ def flat(annotations: Annotations) -> np.ndarray:
 
 def beyond(boxes: np.ndarray) -> np.ndarray:
     """Return (N,) which boxes (N, 4) x, y, width, height have coordinates beyond any image that can be read."""
+    if boxes.min(initial=0) >= -FARTHEST / 2 and boxes.max(initial=0) <= FARTHEST / 2:  # as nearly always
+        return np.zeros(len(boxes), bool)
     with np.errstate(over="ignore"):  # the sum of two that are too large may be infinite
         edges = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     return np.asarray((np.abs(edges) > FARTHEST).any(axis=1))

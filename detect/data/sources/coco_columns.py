@@ -135,14 +135,15 @@ def _shapes(
     far = beyond(boxes)
     alive = bad_records.good(alive, far, say(lambda i: f"has bbox {raw(i, 'bbox')!r:.60}, {BEYOND}"))
     boxes[far] = 0
-    least = boxes[:, 2:].min(axis=1, initial=np.inf)
+    least = np.minimum(boxes[:, 2], boxes[:, 3])
     empty = (least < 0) if flat else (least <= 0)
     alive = bad_records.good(
         alive, empty, say(lambda i: f"has a box of width {boxes[i, 2]:g} and height {boxes[i, 3]:g}")
     )
     areas, odd = table.values["area"], table.odd["area"]
     alive = bad_records.good(alive, odd, say(lambda i: f"has area {raw(i, 'area')!r:.60}, not a finite number"))
-    areas = np.where(areas < 0, boxes[:, 2:3] * boxes[:, 3:], areas)
+    if areas.min(initial=0) < 0:
+        areas = np.where(areas < 0, boxes[:, 2:3] * boxes[:, 3:], areas)
     odd = table.odd["iscrowd"]
     alive = bad_records.good(alive, odd, say(lambda i: f"has iscrowd {raw(i, 'iscrowd')!r:.60}, not 0 or 1"))
     return alive, boxes, areas[:, 0], table.values["iscrowd"][:, 0] != 0
@@ -178,6 +179,9 @@ def _odd_one(seen: np.ndarray) -> float:
 def _repeated(ids: np.ndarray, alive: np.ndarray) -> np.ndarray:
     """Which of the living rows have an id that a living row before them has."""
     rows = np.flatnonzero(alive)
+    ordered = np.sort(ids[rows])
+    if (ordered[1:] != ordered[:-1]).all():  # as nearly always, and sooner known
+        return np.zeros(len(ids), bool)
     _, first = np.unique(ids[rows], return_index=True)
     repeated = alive.copy()
     repeated[rows[first]] = False

@@ -63,17 +63,10 @@ def as_on_disk(names: Sequence[str], root: Path) -> list[str]:
     The name of a missing file becomes that of the only file that differs from it in case, Unicode form or backslashes
     alone. It stays as it is where no such file is there, several are, or another name in the list means the same file.
     """
-    folders: dict[str, set[str]] = {}
-    spelled, missing = list(names), list[int]()
-    stored = STORED.search("\n".join(names)) is not None  # one search is quicker than one of each
-    for index, name in enumerate(names):
-        if stored and STORED.search(name):  # in a shard
-            continue
-        place, _, file = name.rpartition("/")
-        if place not in folders:
-            folders[place] = _listing(root / place)
-        if file not in folders[place]:
-            missing.append(index)
+    folders = {name[: name.rfind("/") + 1] for name in names}
+    there = {place + file for place in folders if not STORED.search(place) for file in _listing(root / place)}
+    spelled = list(names)
+    missing = [i for i, name in enumerate(names) if name not in there and not STORED.search(name)]  # or in a shard
     if not missing:
         return spelled
     finder = Finder()
