@@ -77,6 +77,8 @@ def read_results(
                 raise TypeError("true or false in place of a number")
             images[n], labels[n] = entry["image_id"], label_of.get(entry["category_id"], -1)
             if masks is not None:
+                if type(entry["segmentation"]) is list:
+                    raise TypeError("polygons in place of an RLE; pycocotools.mask.frPyObjects makes one of them")
                 masks[n] = hotcoco.mask.frPyObjects(entry["segmentation"], *entry["segmentation"]["size"])
                 place = entry["bbox"] if "bbox" in entry else hotcoco.mask.to_bbox(masks[n])
             else:

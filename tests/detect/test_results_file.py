@@ -168,6 +168,16 @@ def test_bad_records_are_named(told, annotated, data, capsys):
         assert "detection 2 is of image 999, not annotated" in capsys.readouterr().err
 
 
+def test_polygons_in_place_of_rles_are_named(annotated, data, capsys):
+    results = only(boxes_and_masks(annotated, np.random.default_rng(1)))
+    for one in results:
+        one["segmentation"] = [[1, 1, 5, 1, 5, 5]]
+    (data.parent / "found.json").write_text(json.dumps(results))
+    assert main(["evaluate", "--results", str(data.parent / "found.json"), "--data", str(data), "--allow-outside"]) == 2
+    assert "detection 0 needs image_id, category_id, segmentation" in (said := capsys.readouterr().err)
+    assert "polygons in place of an RLE" in said
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
