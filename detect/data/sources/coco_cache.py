@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import fields, is_dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -50,7 +50,8 @@ class RecordCache:
             in the json; None where the disk has changed so that the json has to be read.
 
     Attributes:
-        found: the annotations, if they are kept.
+        found: the annotations, if the file has them.
+        kept: what is to be written into it: see `keep`.
     """
 
     def __init__(self, path: Path, finish: Finish) -> None:
@@ -60,7 +61,7 @@ class RecordCache:
         name = hashlib.sha256(os.fsencode(os.path.abspath(path)) + _reader().encode()).hexdigest()[:32]
         self.file = cache_folder() / "annotations" / f"{name}.arrays"
         self._digest: Future[bytes] | None = None
-        self._write: Callable[[], None] | None = None
+        self.kept: tuple[Annotations, list[str], bool] | None = None
 
     def look(self) -> None:
         """Look for the file's annotations."""
@@ -83,48 +84,49 @@ class RecordCache:
         return self._digest
 
     def keep(self, made: Annotations, names: list[str], linked: bool) -> None:
-        """Write annotations into the file, once the cache is left.
+        """Have annotations written into the file, once the cache is left.
 
         Args:
             made: annotations of which all is in order. Nobody may change their arrays.
             names: the file names of their images as the json has them.
             linked: whether the json has URLs of images instead, and the disk tells how much of one is a name.
         """
-        said, arrays = _split(made, _OF_DISK)
-        self._write = partial(self._fill, {**said, "linked": linked}, arrays, names)
+        self.kept = made, names, linked
 
-    def _fill(self, said: dict[str, Any], arrays: dict[str, np.ndarray], names: list[str]) -> None:
-        digest = self.digest().result().hex()
-        if self.identity != _identity(self.path):
-            return  # somebody has changed it meanwhile
-        arrays["names"], arrays["name_starts"] = encode_names(names)
-        said |= {"identity": self.identity, "settled": self.settled, "digest": digest}
-        write_arrays(self.file, said, arrays, MOST)
-
-    def leave(self, lock: AbstractContextManager[Any]) -> None:
-        """Begin to write what is to be kept; a program that ends waits for it.
+    def write_behind(self, lock: AbstractContextManager[Any]) -> None:
+        """Write what is `kept` in a thread; a program that ends waits for it.
 
         Args:
             lock: the lock of the file, which is held until then.
         """
-        if self._write:
-            writer = _WRITERS[self.file] = Thread(target=self._write_under, args=(self._write, lock))
-            writer.start()
+        writer = _WRITERS[self.file] = Thread(target=self._write_under, args=(lock,))
+        writer.start()
 
-    def _write_under(self, write: Callable[[], None], lock: AbstractContextManager[Any]) -> None:
+    def _write_under(self, lock: AbstractContextManager[Any]) -> None:
         with lock:
             try:
-                write()
+                self._write()
             except (OSError, UserError) as error:
                 why = "the labels in {} are read anew next time, for the cache cannot be written: {}"
                 warn_once(why.format(self.path, error))
+
+    def _write(self) -> None:
+        assert self.kept
+        (made, names, linked), self.kept = self.kept, None
+        digest = self.digest().result().hex()
+        if self.identity != _identity(self.path):
+            return  # somebody has changed it meanwhile
+        said, arrays = _split(made, _OF_DISK)
+        arrays["names"], arrays["name_starts"] = encode_names(names)
+        said |= {"identity": self.identity, "settled": self.settled, "digest": digest, "linked": linked}
+        write_arrays(self.file, said, arrays, MOST)
 
 
 @contextmanager
 def record_cache(path: Path, finish: Finish) -> Iterator[RecordCache | None]:
     """Give the cache of a COCO file: with what it keeps, else while no other process reads that json to fill it.
 
-    None for a small file, and where there can be no cache. What is to be kept is written by a thread: see `leave`.
+    None for a small file, and where there can be no cache. What is to be kept is written at the end, by a thread.
     """
     with ExitStack() as stack:
         cache = None
@@ -138,8 +140,8 @@ def record_cache(path: Path, finish: Finish) -> Iterator[RecordCache | None]:
                     stack.enter_context(locked_in_turn(cache.file))
                     cache.look()
         yield cache
-        if cache:
-            cache.leave(stack.pop_all())
+        if cache and cache.kept:
+            cache.write_behind(stack.pop_all())
 
 
 def _identity(path: Path) -> list[int]:
