@@ -31,7 +31,7 @@ from detect.evaluation.coco import CocoEvaluator
 from detect.evaluation.coco_protocol import Records, mean_defined, summarize
 from detect.evaluation.dataset_pass import predict_batches
 from detect.evaluation.resampled_ap import match, resampled_ap
-from detect.evaluation.tide import KINDS, analyze_errors, error_costs
+from detect.evaluation.tide import KINDS, LIMIT, analyze_errors, error_costs
 from detect.explain.summary import trace
 from detect.inference.draw import draw
 from detect.models.weights import load_weights
@@ -177,7 +177,7 @@ def error_table(annotations: Annotations, models: Mapping[str, Sequence[SeedResu
         numbers = []
         for one in seeds:
             summary = summarize(annotations, one.records)
-            costs = error_costs(analyze_errors(annotations, one.records), len(annotations.names)).costs
+            costs = error_costs(analyze_errors(annotations, one.records, LIMIT), len(annotations.names)).costs
             strict = mean_defined(summary.precision[8:9, :, :, 0, 2]) or 0.0  # at IoU 0.9
             numbers.append([*(summary.numbers[key] for key in ("AP50", "AP75")), strict, summary.numbers["AR100"]])
             numbers[-1] += [costs[kind] for kind in KINDS]

@@ -61,7 +61,7 @@ def save_calibration(
     before, now = Reliability.of(judged), Reliability.of(after)
     yield (
         f"after calibration ({calibration.method}): {now.error or 0:.3f}, on the images that it was fitted on; measure "
-        f"it on others with --split test (before: {before.error or 0:.3f})"
+        f"it on others with --split test and --page or --json (before: {before.error or 0:.3f})"
     )
     yield from notes
     confidence = mapped_thresholds(metadata.confidence, calibration)

@@ -169,9 +169,9 @@ def _known(
         (kept if there else lost).append((row, entry))
     if lost and left_out is None:
         row, entry = lost[0]
-        others = f" (and {len(lost) - 1:,} more)" if len(lost) > 1 else ""
+        image, others = entry["image_id"], f" (and {len(lost) - 1:,} more)" if len(lost) > 1 else ""
         raise UserError(
-            f"{path}: detection {row} is of image {entry['image_id']}, which is not in {annotations.path}{others}: "
+            f"{path}: detection {row} is of image {image!r:.60}, which is not in {annotations.path}{others}: "
             "evaluate the split that it is of, or leave such detections out with --skip-bad"
         )
     if lost and left_out is not None:

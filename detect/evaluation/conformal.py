@@ -187,10 +187,11 @@ def choose_guarantee(config: EvaluateConfig, annotations: Annotations, errors: E
     last, images = controlled_score(matches, recall), int((matches.objects > 0).sum())
     if last is None:
         all_found = float(np.nansum(matches.recall(-1)))
+        remedy = "train longer" if all_found / images < recall else "use more images"
         most = f"; {_down(all_found / (images + 1))} is the most that {counted(images, 'image')} can guarantee"
         raise UserError(
             f"--guarantee recall {recall:g} cannot be given: all detections together find "
-            f"{all_found / images:.3f} of the objects of an image on average{most}; train longer, or ask for less"
+            f"{all_found / images:.3f} of the objects of an image on average{most}; {remedy}, or ask for less"
         )
     point, plain = (_below(curve, score) for score in (last, controlled_score(matches, recall, unseen=0) or last))
     classes = [one.at(point.conf) for one in class_curves(errors, len(annotations.names))]

@@ -19,6 +19,7 @@ import numpy as np
 
 from detect.data.annotations import Annotations
 from detect.data.sources.image_folder import read_csv
+from detect.data.sources.values import listed_once
 from detect.errors import UserError
 from detect.evaluation.bootstrap import Bootstrap, Resampled, draw_weights, leaves, nested, resamples_for
 from detect.evaluation.breakdown import (
@@ -147,7 +148,8 @@ def _from_table(column: str, annotations: Annotations, path: Path) -> list[Any]:
     if key is None or column.lower() not in columns:
         missing = column if key else f"image (or {', '.join(NAMES[1:])})"
         raise UserError(f"{path}: the first line names no column {missing}; it has: {', '.join(columns) or 'none'}")
-    values = {(row.get(key) or "").strip(): (row.get(column.lower()) or "").strip() or None for row in rows}
+    cells = (((row.get(key) or "").strip(), (row.get(column.lower()) or "").strip() or None) for row in rows)
+    values = listed_once(path, cells)
     names = [annotations.file_name(i) for i in range(len(annotations))]
     short = Counter(Path(name).name for name in names)
     found = [values.get(name, values.get(Path(name).name) if short[Path(name).name] == 1 else None) for name in names]

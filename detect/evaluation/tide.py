@@ -21,7 +21,8 @@ from detect.evaluation.overlaps import overlaps
 KINDS = ("classification", "localization", "both", "duplicate", "background", "missed")
 CLASSIFICATION, LOCALIZATION, BOTH, DUPLICATE, BACKGROUND, MISSED = range(6)
 RIGHT = -1  # the kind of a true positive
-FOREGROUND, NOTHING, LIMIT = 0.5, 0.1, 100  # IoU of a match, IoU of background, detections an image
+FOREGROUND, NOTHING = 0.5, 0.1  # IoU of a match, IoU of background
+LIMIT = 100  # detections of an image that the costs of errors are computed from, as in the package
 
 
 class ErrorAnalysis(NamedTuple):
@@ -56,8 +57,10 @@ class ErrorCosts(NamedTuple):
     false_negatives: float
 
 
-def analyze_errors(annotations: Annotations, records: Records) -> ErrorAnalysis:
+def analyze_errors(annotations: Annotations, records: Records, limit: int | None = None) -> ErrorAnalysis:
     """Match every detection of `records` and name its error; crowd regions are no objects.
+
+    With a `limit`, only so many detections of each image, the most confident ones.
 
     Detections of classes that their image was not checked for are left out (see `Federation`).
     """
@@ -69,7 +72,7 @@ def analyze_errors(annotations: Annotations, records: Records) -> ErrorAnalysis:
         n = place.get(image)
         rows = np.arange(ends[n] - records.counts[n], ends[n]) if n is not None else np.zeros(0, np.int64)
         rows = rows[if_right[rows]]
-        rows = rows[np.argsort(-records.scores[rows], kind="stable")][:LIMIT]
+        rows = rows[np.argsort(-records.scores[rows], kind="stable")][:limit]
         here = slice(annotations.starts[i], annotations.starts[i + 1])
         names = annotations.labels[here][~annotations.crowd[here]]
         overlap, inside = overlaps(annotations, records, i, rows)
@@ -138,7 +141,10 @@ def _wrong(own: np.ndarray, other: np.ndarray, taken: np.ndarray, overlap: np.nd
 
 
 def error_costs(errors: ErrorAnalysis, classes: int) -> ErrorCosts:
-    """What each kind of error costs, and how often it occurs; AP is 0 where there are no objects."""
+    """What each kind of error costs, and how often it occurs; AP is 0 where there are no objects.
+
+    The authors' package analyzes LIMIT detections of each image.
+    """
     j, object_counts = errors, np.bincount(errors.object_labels, minlength=classes)
     right, wrong = j.kind == RIGHT, (j.kind != RIGHT) & j.counts
     whole = _ap(j.scores, j.labels, right, right | wrong, object_counts)

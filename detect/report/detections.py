@@ -18,7 +18,7 @@ from detect.evaluation.conformal import Guarantee, choose_guarantee, guarantee_t
 from detect.evaluation.operating_points import LEVELS, Curve, Target, class_curves, overall_curve
 from detect.evaluation.protocol import Protocol
 from detect.evaluation.thresholds import targets_of
-from detect.evaluation.tide import KINDS, LIMIT, ErrorAnalysis, confusion, error_costs
+from detect.evaluation.tide import KINDS, LIMIT, ErrorAnalysis, analyze_errors, confusion, error_costs
 from detect.report.calibration import calibration_section
 from detect.report.confusions import add_confusions
 from detect.report.examples import show
@@ -166,7 +166,9 @@ def _confusion(page: Page, found: Detected) -> None:
 
 
 def _errors(page: Page, found: Detected) -> None:
-    costs = error_costs(found.errors, len(found.annotations.names))
+    few = found.records.counts.max(initial=0) <= LIMIT
+    errors = found.errors if few else analyze_errors(found.annotations, found.records, LIMIT)
+    costs = error_costs(errors, len(found.annotations.names))
     page.heading("Cost of errors")
     page.text(
         f"TIDE: AP at {found.iou} 0.5 is {costs.ap:.3f}, of the {LIMIT} most confident detections of each image "

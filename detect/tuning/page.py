@@ -195,7 +195,7 @@ def _where(record: FrozenTrial) -> str:
     """The folder of a trial, with the machine where it is another one."""
     lease: Mapping[str, Any] = record.user_attrs.get(LEASE) or {}
     elsewhere = lease and lease.get("machine") != machine()
-    return f"{lease['name']}: " * bool(elsewhere) + str(record.user_attrs.get(PLACE, ""))
+    return (f"{lease['name']}: " if elsewhere else "") + str(record.user_attrs.get(PLACE, ""))
 
 
 def _title(dimension: Dimension) -> str:

@@ -15,7 +15,7 @@ from detect.evaluation.operating_points import (
     interval,
     overall_curve,
 )
-from detect.evaluation.tide import RIGHT, analyze_errors
+from detect.evaluation.tide import LIMIT, RIGHT, analyze_errors
 from tests.detect.test_errors import held, scene
 
 # Four of six detections are right; one of five objects is missed.
@@ -110,6 +110,16 @@ def test_classes_and_all_together_count_every_detection_once():
     values = chosen.values()
     assert values["target"] == 0.3 and list(values["per_class"]) == annotations.names
     assert values["overall"]["recall"] >= 0.3 and values["overall"]["reached"] is True
+
+
+def test_thresholds_count_every_detection_of_a_crowded_image_and_budgets_the_first_hundred():
+    boxes = [[20.0 * (n % 20), 20.0 * (n // 20), 10.0, 10.0] for n in range(250)]
+    found = [(0, 0, box, 1 - n / 1000) for n, box in enumerate(boxes)]
+    one = {"images": 1, "classes": 1, "truth": [(0, 0, box, False) for box in boxes], "found": found}
+    errors = analyze_errors(*held(one))
+    assert choose_thresholds(errors, ["a"], Target("recall", 1.0)).values()["overall"]["recall"] == 1
+    first = analyze_errors(*held(one), LIMIT)
+    assert len(first.scores) == LIMIT == 100 and first.scores.min() == errors.scores[99]
 
 
 def test_the_interval_is_wilsons():

@@ -76,6 +76,9 @@ def test_columns_come_from_the_records_or_from_a_table(annotations, evaluator, t
     assert [names[k] for k in place] == ["night", *["day"] * (len(own) - 2), "none"]
     with pytest.raises(UserError, match="names no column place; it has: image, time, value"):
         image_groups("place", own, str(tmp_path / "t.csv"))
+    (tmp_path / "t.csv").write_text(f"image,Time\n{own.file_name(0)},day\n{own.file_name(0)},night\n")
+    with pytest.raises(UserError, match="is listed twice, with 'day' and 'night'"):
+        image_groups("Time", own, str(tmp_path / "t.csv"))
     with pytest.raises(UserError, match="--slice size parts the objects of detectors"):
         list(slices(["size"], object(), own))
 

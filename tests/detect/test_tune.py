@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -251,6 +252,25 @@ def test_a_training_that_is_killed_goes_on_from_its_checkpoint(config, program, 
     assert one.state == TrialState.COMPLETE and sorted(one.intermediate_values) == [1, 2, 3]
     starts = (tmp_path / "study" / "trials" / "0000" / "starts.txt").read_text().split("\n")
     assert [line.partition(" ")[2] for line in starts[:2]] == ["from 0", "from 2"]
+
+
+def test_an_interrupted_study_writes_its_page_and_says_how_to_go_on(config, program, tmp_path, monkeypatch):
+    monkeypatch.setenv("STUB", "slow")
+    first = tmp_path / "study" / "trials" / "0001" / "starts.txt"
+
+    def interrupt():
+        while not first.exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt, match=r"the same command goes on; so far: .*study\.html"):
+        tuner.tune(config(trials=9), program)
+    assert (tmp_path / "study" / "best.yaml").exists()
+    assert "augment.scale" in (tmp_path / "study" / "study.html").read_text(encoding="utf-8")
+    monkeypatch.delenv("STUB")
+    tuner.tune(config(trials=3), program)
+    assert sum(one.state == TrialState.COMPLETE for one in records(tmp_path / "study")) == 3
 
 
 def test_a_trial_of_a_dead_process_is_taken_up_in_its_folder_and_that_of_a_live_one_never(config, program, tmp_path):
